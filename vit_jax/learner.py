@@ -148,7 +148,9 @@ class Learner:
         """
         state, batch = self.abstract_state(), self.abstract_batch(batch_size)
         jax.eval_shape(self._step(), state, batch)
-        every = {n: e.every_steps for e in evaluators for n in e.metric_names(state, batch)}
+        # One task's metrics, whatever they are measured on.
+        names = evaluators[0].metric_names(state, batch) if evaluators else []
+        every = {f"{e.name}/{name}": e.every_steps for e in evaluators for name in names}
         if (metric := self.settings.keep_best) is None:
             return
         every_eval = sections.choose(every, metric, where="config.train.keep_best")

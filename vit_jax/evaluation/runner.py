@@ -33,8 +33,8 @@ class Evaluator:
         return is_last or (bool(self.every_steps) and step % self.every_steps == 0)
 
     def metric_names(self, state: Tree, batch: Tree) -> list[str]:
-        """'name/loss', 'name/top1', ...: what `run` measures, told from shapes alone."""
-        return [f"{self.name}/{n}" for n in jax.eval_shape(self._metrics, state, batch)]
+        """'loss', 'top1', ...: what `run` measures, told from shapes alone."""
+        return list(jax.eval_shape(self._metrics, state, batch))
 
     def run(
         self, state: TrainState, *, stop_requested: Callable[[], bool] = lambda: False

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_jax.errors import InputError
-from vit_jax.weights.table import Rename, Rule, Table
+from vit_jax.weights.table import Rename, Rule, Table, shapes_of
 
 DEFAULT_SIZE = 224  # pixels, where no positions tell
 Arrays = Mapping[str, Any]  # whatever has a shape
@@ -157,13 +157,7 @@ def preprocessing(arrays: Arrays) -> Settings:
 
 
 def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    """By the names of the table."""
-    shapes = {}
-    for name, array in arrays.items():
-        for rename in RENAMES:
-            name = re.sub(rename.pattern, rename.replacement, name)
-        shapes[name] = tuple(array.shape)
-    return shapes
+    return shapes_of(arrays, RENAMES)
 
 
 def _depth(shapes: Mapping[str, Any]) -> int:

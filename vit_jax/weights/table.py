@@ -14,7 +14,7 @@ there wins when loading, and the first of the table when saving.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -77,13 +77,22 @@ def rename(table: Table, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     """Their arrays under the names that the table's rules use."""
     renamed: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
-        new = name
-        for pattern, replacement, _ in table.renames:
-            new = re.sub(pattern, replacement, new)
+        new = new_name(name, table.renames)
         if new in renamed:
             raise InputError(f"Two arrays of the {table.family!r} weights are named {new!r}.")
         renamed[new] = array
     return renamed
+
+
+def new_name(name: str, renames: Iterable[Rename]) -> str:
+    for pattern, replacement, _ in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def shapes_of(arrays: Mapping[str, Any], renames: Iterable[Rename]) -> dict[str, tuple[int, ...]]:
+    """Shapes by the names that a table's rules use; for files that may be of another family."""
+    return {new_name(name, renames): tuple(array.shape) for name, array in arrays.items()}
 
 
 def listed(names: str | Names) -> Names:

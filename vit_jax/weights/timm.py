@@ -10,7 +10,6 @@ activation, epsilon) follows from the architecture's name, e.g. 'vit_base_patch1
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from vit_jax.data.image import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.weights import timm_names
 from vit_jax.weights import transforms as t
-from vit_jax.weights.table import Rename, Rule, Table
+from vit_jax.weights.table import Rename, Rule, Table, shapes_of
 from vit_jax.weights.torch_rules import BLOCK, dense, norm
 
 Arrays = Mapping[str, Any]  # whatever has a shape
@@ -265,13 +264,7 @@ def guess_preprocessing(arrays: Arrays) -> Settings:
 
 
 def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    """By the names of the table."""
-    shapes = {}
-    for name, array in arrays.items():
-        for rename in RENAMES:
-            name = re.sub(rename.pattern, rename.replacement, name)
-        shapes[name] = tuple(array.shape)
-    return shapes
+    return shapes_of(arrays, RENAMES)
 
 
 def _positions(name: str, shapes: Mapping[str, Any]) -> str:
