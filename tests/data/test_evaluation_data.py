@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vit_jax.data import pipeline
-from vit_jax.data.image import UnreadableExample
+from vit_jax.data.examples import UnreadableExample
 from vit_jax.errors import InputError
 
 

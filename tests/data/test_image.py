@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from vit_jax.data import image as image_lib
-from vit_jax.data.image import Preprocessing, UnreadableExample, read_image, to_channels
+from vit_jax.data.decode import read_image
+from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.image import Preprocessing, to_channels
 from vit_jax.errors import InputError
 
 

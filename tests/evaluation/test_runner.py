@@ -7,9 +7,9 @@ import optax
 import pytest
 from toys import IMAGE_SHAPE, NUM_CLASSES, classification, image_batch, new_state
 
+from vit_jax.data.examples import Source
 from vit_jax.data.image import Preprocessing
 from vit_jax.data.pipeline import EvalData
-from vit_jax.data.splits import Source
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator
 from vit_jax.train import sharding

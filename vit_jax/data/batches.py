@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.data.augment import Augment
-from vit_jax.data.image import Preprocessing, UnreadableExample, positive_int
-from vit_jax.data.splits import Source
+from vit_jax.data.augment.build import Augment
+from vit_jax.data.examples import Source, UnreadableExample
+from vit_jax.data.image import Preprocessing, positive_int
 from vit_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -102,13 +102,12 @@ class Reader:
         """Example i transformed; a masked row where it is unreadable and that is allowed."""
         try:
             example = self.source[i]
+            image = transform(example["image"])
         except UnreadableExample as error:
             if not self.skip_bad_examples:
                 raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
             self._note(i, error.reason)
             return _Row(np.zeros(shape, np.uint8), 0, False, i)
-        try:
-            image = transform(example["image"])
         except InputError as error:
             raise InputError(f"{self.source.describe(i)}: {error}") from error
         if image.shape != shape:

@@ -1,4 +1,4 @@
-"""One image: reading it from a file, and the fixed preprocessing of evaluation.
+"""The fixed preprocessing of evaluation, and the resampling that augmentation shares with it.
 
 Images are uint8[h,w,c] arrays until they reach the device, where they are normalised; a
 quarter of the bytes of float32 travel. `Preprocessing` also carries that normalisation,
@@ -12,13 +12,13 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vit_jax import sections
+from vit_jax.data.decode import Encoded, pixels
 from vit_jax.errors import InputError
 
 # Pillow widens these kernels when it shrinks an image, so all but 'nearest' antialias.
@@ -28,26 +28,7 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 RESIZES = ("stretch", "crop")
-_GREY_MODES = ("1", "L", "LA", "La")
-_GREY16_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 DEFAULT_CROP_FRACTION = 0.875  # 224 / 256, the usual evaluation crop on ImageNet
-
-
-class UnreadableExample(InputError):
-    """An image that exists but cannot be decoded.
-
-    Attributes:
-      place: the file, or the source and the position in it.
-      reason: what the decoder said.
-    """
-
-    def __init__(self, place: str, reason: str):
-        super().__init__(place, reason)  # both, so that the exception can be pickled
-        self.place = place
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"Cannot read image {self.place}: {self.reason}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +66,9 @@ class Preprocessing:
         sections.choose(INTERPOLATIONS, self.interpolation, where="interpolation")
         self._check_crop_fraction()
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray | Encoded) -> np.ndarray:
         """Raises InputError unless `image` is uint8[h,w,c] with c convertible to channels."""
+        image = pixels(image)
         if image.ndim != 3 or image.dtype != np.uint8:
             raise InputError(f"An image must be uint8[h,w,c], got {image.dtype}{image.shape}.")
         if self.channels < image.shape[2]:  # before resizing what would be thrown away
@@ -190,35 +172,6 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
         f"Cannot turn an image of {found} channels into {channels}; possible: 1 to 3, "
         "3 to 1, 4 to 3 or 1, and any number to itself."
     )
-
-
-def read_image(path: str | PathLike[str]) -> np.ndarray:
-    """Decodes a file to uint8[h,w,1] if it is grey, else uint8[h,w,3]; EXIF orientation applied.
-
-    Raises:
-      UnreadableExample: naming the file and the reason, also where it is merely truncated.
-    """
-    try:
-        with Image.open(path) as image:
-            return _decode(image)
-    except Exception as error:  # decoders of broken files raise nearly anything
-        raise UnreadableExample(str(path), _reason(error)) from error
-
-
-def _decode(image: Image.Image) -> np.ndarray:
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode in _GREY16_MODES:  # convert('L') would clip at 255 instead of scaling
-        return (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)[..., None]
-    if image.mode in _GREY_MODES:
-        return np.asarray(image.convert("L"))[..., None]
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range")
-    return np.asarray(image.convert("RGB"))
-
-
-def _reason(error: Exception) -> str:
-    text = (getattr(error, "strerror", None) or str(error) or "damaged file").rstrip(".")
-    return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"
 
 
 def positive_int(value: Any, name: str) -> int:

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 from vit_jax import sections
-from vit_jax.data.augment import build_augment
+from vit_jax.data.augment.build import build_augment
 from vit_jax.data.batches import DEFAULT_PREFETCH, SKIP_HINT, Batch, EvalData, TrainData
-from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing, UnreadableExample
+from vit_jax.data.decode import pixels
+from vit_jax.data.examples import Source, UnreadableExample
+from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing
 from vit_jax.data.sources import open_source
-from vit_jax.data.splits import Source
 from vit_jax.errors import InputError
 
 __all__ = ["Batch", "DataSet", "EvalData", "TrainData", "build"]
@@ -133,7 +134,7 @@ def _channels(source: Source, skip_bad_examples: bool) -> int:
     """Channels of the first image, or of the first readable one where skipping is allowed."""
     for i in range(len(source)):
         try:
-            return source[i]["image"].shape[2]
+            return pixels(source[i]["image"]).shape[2]
         except UnreadableExample as error:
             if not skip_bad_examples:
                 raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error

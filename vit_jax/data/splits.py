@@ -1,11 +1,10 @@
-"""Sources and the slices of them that a split names.
+"""The slices of sources that a split names.
 
-A `Source` is a sequence of labelled images with random access, which is all that is
-needed to make a batch a function of the step. A split such as 'train[:98%]+test' is a
+A split such as 'train[:98%]+test' is a
 selection of index ranges, so no example is copied and complementary slices partition
 their base exactly.
 
-Letters: h, w, c = height, width, channels of one image; n = examples in a base split.
+Letters: n = examples in a base split.
 """
 
 import bisect
@@ -15,6 +14,7 @@ from fractions import Fraction
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from vit_jax.data.examples import Source
 from vit_jax.errors import InputError
 
 GRAMMAR = (
@@ -25,44 +25,6 @@ GRAMMAR = (
 
 _BOUND = r"-?\d+|-?\d+(?:\.\d+)?%"
 _TERM = re.compile(rf"\s*([^\[\]:+]+?)\s*(?:\[\s*({_BOUND})?\s*:\s*({_BOUND})?\s*\])?\s*")
-
-
-class ExampleOutOfRange(InputError, IndexError):
-    """An index outside a source; an IndexError too, so that `for example in source` ends."""
-
-
-class Source:
-    """A sequence of labelled images.
-
-    Attributes:
-      name: what was opened, for messages, e.g. 'digits:train'.
-      class_names: one name a class; a label is a position in it.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        """Returns {'image': uint8[h,w,c], 'label': int}.
-
-        Raises:
-          ExampleOutOfRange: unless 0 <= i < len(self).
-          UnreadableExample: (image.py) where example i cannot be decoded.
-        """
-        if not 0 <= i < len(self):
-            raise ExampleOutOfRange(f"{self.name} has no example {i}: it holds {len(self)}.")
-        return self.read(i)
-
-    def read(self, i: int) -> dict[str, Any]:
-        """`self[i]` for an index known to be in range."""
-        raise NotImplementedError
-
-    def describe(self, i: int) -> str:
-        """Where example i lives, for messages: a file, or the source and a position."""
-        return f"{self.name} #{i}"
 
 
 class Term(NamedTuple):

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from vit_jax.data.image import UnreadableExample
-from vit_jax.data.splits import Source
+from vit_jax.data.examples import Example, Source, UnreadableExample
 from vit_jax.errors import InputError
 
 IMAGE_KEY = "image"
@@ -31,7 +30,7 @@ class TfdsSource(Source):
     def __len__(self) -> int:
         return len(self._records)
 
-    def read(self, i: int) -> dict[str, Any]:
+    def read(self, i: int) -> Example:
         try:
             record = self._records[i]
         except Exception as error:  # whatever the reader or the decoder met, name the example

@@ -9,11 +9,10 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vit_jax.data.splits import Source
+from vit_jax.data.examples import Example, Source
 from vit_jax.errors import InputError
 
 # scikit-learn names no split, so one is fixed here: the first 1,437 examples (80%) of
@@ -45,7 +44,7 @@ class ArraySource(Source):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def read(self, i: int) -> dict[str, Any]:
+    def read(self, i: int) -> Example:
         return {"image": self._images[i], "label": self._labels[i]}
 
 

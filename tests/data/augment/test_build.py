@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vit_jax.data import augment
+from vit_jax.data.augment import build as augment
 from vit_jax.data.image import Preprocessing
 from vit_jax.errors import InputError
 

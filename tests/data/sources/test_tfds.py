@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.data import arrays
-from vit_jax.data.sources import open_source
+from vit_jax.data.sources import arrays, open_source
 from vit_jax.errors import InputError
 
 
@@ -105,7 +104,7 @@ def test_tfds_fashion_mnist_is_the_idx_one():
 
 READ_EVERYTHING = """
 import sys
-from vit_jax.data import augment, batches, pipeline, sources
+from vit_jax.data import batches, pipeline, sources
 heavy = {"grain", "sklearn", "tensorflow_datasets", "jax", "flax", "tensorflow"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 root = sys.argv[1]

@@ -1,6 +1,6 @@
 """A folder of images as a source: PATH/{split}/{class}/*.{jpg,jpeg,png,webp,bmp}.
 
-Examples are sorted by class, then by file name, and decoded at access. The classes are
+Examples are sorted by class, then by file name, and read at access. The classes are
 the sorted union over all splits, so a label means the same in each of them. Hidden files
 and folders (a leading dot) are bookkeeping of other programs and no part of the data.
 """
@@ -9,13 +9,10 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from vit_jax.data.image import read_image
-from vit_jax.data.splits import Source
+from vit_jax.data.decode import EXTENSIONS, read_encoded
+from vit_jax.data.examples import Example, Source
 from vit_jax.errors import InputError
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class FolderSource(Source):
@@ -32,8 +29,8 @@ class FolderSource(Source):
     def __len__(self) -> int:
         return len(self._paths)
 
-    def read(self, i: int) -> dict[str, Any]:
-        return {"image": read_image(self._paths[i]), "label": self._labels[i]}
+    def read(self, i: int) -> Example:
+        return {"image": read_encoded(self._paths[i]), "label": self._labels[i]}
 
     def describe(self, i: int) -> str:
         return self._paths[i]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.data import arrays
-from vit_jax.data.image import UnreadableExample
-from vit_jax.data.sources import open_source
+from vit_jax.data.decode import pixels
+from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.sources import arrays, open_source
 from vit_jax.errors import InputError
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -17,7 +17,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 def stacked(source):
     examples = list(source)
-    return np.stack([e["image"] for e in examples]), [e["label"] for e in examples]
+    return np.stack([pixels(e["image"]) for e in examples]), [e["label"] for e in examples]
 
 
 # digits
@@ -163,7 +163,8 @@ def test_folder_is_sorted_and_shares_classes_between_splits(pictures):
     assert named == ["0.webp", "1.Jpg", "a b ü.jpeg", "b.PNG"]
     assert [e["label"] for e in train] == [0, 0, 1, 1]
     assert [e["label"] for e in test] == [2]
-    assert all(e["image"].shape == (4, 6, 3) and e["image"].dtype == np.uint8 for e in train)
+    images = [pixels(e["image"]) for e in train]
+    assert all(image.shape == (4, 6, 3) and image.dtype == np.uint8 for image in images)
     with pytest.raises(InputError, match="available: test, train"):
         open_source(f"folder:{pictures}", "logs")
 
@@ -191,12 +192,12 @@ def test_truncated_image_is_named(tmp_path, name):
     file.parent.mkdir(parents=True)
     Image.fromarray(noise).save(file)
     source = open_source(f"folder:{tmp_path}", "train")
-    source[0]
+    pixels(source[0]["image"])
     whole = file.read_bytes()
     for kept in (len(whole) - 60, len(whole) // 2, 10, 0):
         file.write_bytes(whole[:kept])
         with pytest.raises(UnreadableExample, match=rf"{name}: \w") as caught:
-            source[0]
+            pixels(source[0]["image"])
         assert caught.value.place == str(file)
 
 

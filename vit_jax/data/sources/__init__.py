@@ -13,10 +13,10 @@ from functools import partial
 
 from vit_jax import sections
 from vit_jax.data import splits
-from vit_jax.data.arrays import open_digits, open_idx
-from vit_jax.data.folder import open_folder
-from vit_jax.data.splits import Source
-from vit_jax.data.tfds import open_tfds
+from vit_jax.data.examples import Source
+from vit_jax.data.sources.arrays import open_digits, open_idx
+from vit_jax.data.sources.folder import open_folder
+from vit_jax.data.sources.tfds import open_tfds
 from vit_jax.errors import InputError
 
 OPENERS: dict[str, Callable[..., dict[str, Callable[[], Source]]]] = {

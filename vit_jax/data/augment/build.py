@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vit_jax import sections
+from vit_jax.data.decode import Encoded, pixels
 from vit_jax.data.image import Preprocessing, number, resize, to_channels
 from vit_jax.errors import InputError
 
@@ -59,7 +60,8 @@ def build_augment(
     if crop == "shift":
         _check_padding(padding, padding_mode, preprocessing.image_size)
 
-    def resized(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def resized(image: np.ndarray | Encoded, rng: np.random.Generator) -> np.ndarray:
+        image = pixels(image)
         if preprocessing.channels < image.shape[2]:
             image = to_channels(image, preprocessing.channels)
         image = random_resized_crop(
