@@ -84,13 +84,11 @@ class Info:
 
     @classmethod
     def of(cls, data: pipeline.DataSet) -> "Info":
-        rows = data.train(0)
-        batch = {name: (rows[name].shape[1:], str(rows[name].dtype)) for name in rows}
         return cls(
             class_names=data.class_names,
             preprocessing=data.preprocessing,
             num_examples=data.train.num_examples,
-            batch=batch,
+            batch=data.train.spec,
         )
 
     @classmethod

@@ -30,6 +30,7 @@ FREE_KEYS = (
     "mesh",
     "evals",
     "data.data_dir",
+    "data.num_workers",
     "data.num_threads",
     "data.prefetch",
     "train.log_every",

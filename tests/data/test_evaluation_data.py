@@ -90,11 +90,16 @@ def damaged(tmp_path):
     return tmp_path, str(bad)
 
 
-@pytest.mark.parametrize("num_threads", [0, 3])
-def test_unreadable_example_stops_with_its_name_and_a_hint(damaged, num_threads):
+@pytest.mark.parametrize("num_workers, num_threads", [(0, 0), (0, 3), (2, 0)])
+def test_unreadable_example_stops_with_its_name_and_a_hint(damaged, num_workers, num_threads):
     root, bad = damaged
     data = pipeline.build(
-        source=f"folder:{root}", batch_size=4, image_size=16, seed=0, num_threads=num_threads
+        source=f"folder:{root}",
+        batch_size=4,
+        image_size=16,
+        seed=0,
+        num_workers=num_workers,
+        num_threads=num_threads,
     )
     for batches_read in (data.train.iterate(), iter(data.evaluation("train"))):
         with pytest.raises(UnreadableExample) as caught:
@@ -107,14 +112,15 @@ def test_unreadable_example_stops_with_its_name_and_a_hint(damaged, num_threads)
             data.train(step)
 
 
-@pytest.mark.parametrize("num_threads", [0, 3])
-def test_skipped_example_is_masked_and_counted_once(damaged, num_threads, caplog):
+@pytest.mark.parametrize("num_workers, num_threads", [(0, 0), (0, 3), (2, 0)])
+def test_skipped_example_is_masked_and_counted_once(damaged, num_workers, num_threads, caplog):
     root, bad = damaged
     data = pipeline.build(
         source=f"folder:{root}",
         batch_size=4,
         image_size=16,
         seed=0,
+        num_workers=num_workers,
         num_threads=num_threads,
         skip_bad_examples=True,
         augment={"crop": "resized"},

@@ -82,10 +82,13 @@ def test_hosts_share_the_same_global_batch(hosts):
         assert_same(joined(global_parts), whole(step))
 
 
-@pytest.mark.parametrize("num_threads, prefetch", [(0, 1), (1, 1), (4, 8), (None, 16)])
-def test_threads_change_nothing(num_threads, prefetch):
+@pytest.mark.parametrize(
+    "num_workers, num_threads, prefetch",
+    [(0, 0, 1), (0, 1, 1), (0, 4, 8), (0, None, 16), (1, 0, 1), (3, 0, 2)],
+)
+def test_threads_and_processes_change_nothing(num_workers, num_threads, prefetch):
     expected = digits().train
-    data = digits(num_threads=num_threads, prefetch=prefetch).train
+    data = digits(num_workers=num_workers, num_threads=num_threads, prefetch=prefetch).train
     for step, batch in enumerate(take(data.iterate(20), 8), 20):
         assert_same(batch, expected(step))
 
@@ -124,7 +127,7 @@ def test_seeds_differ_and_repeat():
     assert_same(digits(seed=3).train(2), digits(seed=3).train(2))
     a, b = digits(seed=3).train, digits(seed=4).train
     assert not np.array_equal(a(0)["index"], b(0)["index"])
-    # The next seed is no shifted copy: Grain adds the epoch to the seed of its shuffle.
+    # The next seed is no shifted copy.
     epochs = [digits(seed=s, batch_size=1437).train for s in (3, 4)]
     assert not np.array_equal(epochs[0](1)["index"], epochs[1](0)["index"])
 
@@ -153,6 +156,8 @@ def test_rectangles_and_resized_crops():
         ({"seed": 2**32}, "seed is"),
         ({"seed": 0.5}, "seed is 0.5"),
         ({"num_threads": -1}, "num_threads is -1"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"repeats": 0}, "repeats is 0"),
         ({"prefetch": 0}, "prefetch is 0"),
         ({"image_size": 0}, "image_size is 0"),
         ({"augment": {"flip": 0.5}}, "config.data.augment has unknown key 'flip'"),
@@ -174,7 +179,7 @@ def test_negative_steps_are_refused():
 
 def test_closing_an_iterator_ends_its_threads():
     def readers():
-        return [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
+        return [t for t in threading.enumerate() if t.name.startswith("data-")]
 
     before = readers()
     iterator = digits(num_threads=3).train.iterate(0)
@@ -220,7 +225,7 @@ app.run(main)
 """
 
 
-def test_grain_works_under_absl_flags_and_lets_the_program_end():
+def test_it_works_under_absl_flags_and_lets_the_program_end():
     command = [sys.executable, "-c", UNDER_ABSL, "--workdir=x"]
     done = subprocess.run(
         command,

@@ -13,6 +13,8 @@ TRAINING = {
     "train/learning_rate": 0.001,
     "speed/images_per_second": 2000.0,
     "speed/data_share": 0.07,
+    "speed/host_share": 0.13,
+    "speed/device_share": 0.8,
 }
 EVALUATION = {"test/loss": 0.0712, "test/top1": 0.98611, "test/scored": 360.0, "test/examples": 360}
 
@@ -30,7 +32,7 @@ def test_lines_are_plain_where_there_is_no_terminal():
     text = shown([(200, TRAINING), (200, EVALUATION)], width=40)  # no line is wrapped
     assert text.splitlines() == [
         "step 200/1000: loss 1.2346 | top1 50.00% | lr 1.00e-03 | 2,000 images/s | "
-        "waiting for data 7% | ETA 0:00:26",
+        "time: data 7%, host 13%, device 80% | ETA 0:00:26",
         "step 200: test/loss 0.0712 | test/top1 98.61% | test: 360 of 360 scored",
     ]
 
@@ -63,7 +65,7 @@ def test_evaluation_of_several_splits_tells_what_was_scored_of_each():
     values = EVALUATION | {"val/loss": 2, "val/scored": 1999.0, "val/examples": 2000, "val/ap": 0.5}
     assert evaluation_text(values) == (
         "test/loss 0.0712 | test/top1 98.61% | val/loss 2.0000 | val/ap 0.5000 | "
-        "test: 360 of 360 scored | val: 1,999 of 2,000 scored"
+        "test: 360 of 360 scored | val: 1,999 of 2,000 scored, 1 unreadable"
     )
 
 

@@ -137,6 +137,7 @@ def test_speed_counts_images_and_leaves_evaluation_and_saves_out(monkeypatch):
         assert values["speed/images_per_second_per_device"] == pytest.approx(1)
         assert values["speed/data_share"] == pytest.approx(1 / 4)
         assert values["speed/device_share"] == pytest.approx(2 / 4)
+        assert values["speed/host_share"] == pytest.approx(1 / 4)
         assert values["speed/mfu"] == pytest.approx(0.08)
 
 

@@ -1,52 +1,38 @@
-"""Batches as a function of the step, on Grain.
+"""Batches as a function of the step.
 
-A batch of one host is a dict of NumPy arrays:
+A batch of one host is a dict of NumPy arrays, see `rows.py`. Since an example's random draws
+derive from its position in the endless stream, a batch depends on the step and the seed alone:
+not on the number of hosts, threads or processes, nor on where a run was resumed.
 
-    image  uint8[b,h,w,c]   normalised later, on the device
-    label  int32[b]         position in the class names
-    mask   bool[b]          False: padding, or an unreadable example that was skipped
-    index  int32[b]         the example's position in its split; -1 for padding
-
-A masked row has a zero image and label 0. Since an example's random draws derive from its
-global position in the endless stream, a batch depends on the step and the seed alone: not
-on the number of hosts or threads, nor on where a run was resumed.
-
-Letters: b = examples of one host's batch; h, w, c = height, width, channels; B = examples
-of the global batch; H = hosts; n = examples in the split.
+Letters: b = examples of one host's batch; B = examples of the global batch; H = hosts; n =
+examples in the split.
 """
 
+import itertools
 import logging
 import math
 import operator
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import cached_property
 
 import numpy as np
 
-from vit_jax.data.augment.build import Augment
-from vit_jax.data.examples import Source, UnreadableExample
+from vit_jax.data.examples import Example, Source
 from vit_jax.data.image import Preprocessing, positive_int
+from vit_jax.data.order import Order
+from vit_jax.data.processes import Processes
+from vit_jax.data.rows import PADDING, SKIP_HINT, BadExample, Batch, RowMaker, Spec, Transform
+from vit_jax.data.workers import Threads, read_ahead
 from vit_jax.errors import InputError
 
-Batch = dict[str, np.ndarray]
+__all__ = ["SKIP_HINT", "Batch", "EvalData", "TrainData"]
 
-MAX_DEFAULT_THREADS = 16  # Grain's own default; more rarely helps, as Python runs one at a time
-DEFAULT_PREFETCH = 16  # batches
-SKIP_HINT = "set data.skip_bad_examples=True to go on without such examples"
+MAX_DEFAULT_THREADS = 16  # more rarely helps, as Python runs one at a time
+DEFAULT_PREFETCH = 4  # batches
 
 _log = logging.getLogger(__name__)
-
-
-class _Row(NamedTuple):
-    """One example of a batch."""
-
-    image: np.ndarray
-    label: int
-    mask: bool
-    index: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +42,25 @@ class Reader:
     Attributes:
       source: the examples.
       batch_size: B, examples of the global batch.
-      num_threads: that read ahead, each a whole batch at a time; None is one a CPU core, at
-        most `MAX_DEFAULT_THREADS`; 0 reads in the caller's thread.
+      num_workers: processes that read ahead; 0 for threads.
+      num_threads: that read ahead where there are no processes; None is one a CPU core, at most
+        `MAX_DEFAULT_THREADS`; 0 reads in the caller's thread.
       prefetch: batches of this host read ahead, of b * h * w * c bytes each.
       process_index, process_count: this host and H.
       skip_bad_examples: mask examples that cannot be decoded rather than raise.
+      max_objects: see `rows.RowMaker`.
       bad_examples: what was skipped on this host so far: {where: reason}.
     """
 
     source: Source
     batch_size: int
+    num_workers: int = 0
     num_threads: int | None = None
     prefetch: int = DEFAULT_PREFETCH
     process_index: int = 0
     process_count: int = 1
     skip_bad_examples: bool = False
+    max_objects: int | None = None
     bad_examples: dict[str, str] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self):
@@ -85,8 +75,9 @@ class Reader:
                 f"process_index is {self.process_index}; allowed: 0 to {self.process_count - 1}."
             )
         positive_int(self.prefetch, "data.prefetch")
-        if self.num_threads is not None and self.num_threads != 0:
-            positive_int(self.num_threads, "data.num_threads")
+        for name in ("num_workers", "num_threads", "max_objects"):
+            if getattr(self, name):  # None and 0 have a meaning
+                positive_int(getattr(self, name), f"data.{name}")
 
     @property
     def num_examples(self) -> int:
@@ -98,41 +89,45 @@ class Reader:
         """b, examples of this host in each batch."""
         return self.batch_size // self.process_count
 
-    def _row(self, i: int, shape: tuple[int, ...], transform: Callable) -> _Row:
-        """Example i transformed; a masked row where it is unreadable and that is allowed."""
-        try:
-            example = self.source[i]
-            image = transform(example["image"])
-        except UnreadableExample as error:
-            if not self.skip_bad_examples:
-                raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
-            self._note(i, error.reason)
-            return _Row(np.zeros(shape, np.uint8), 0, False, i)
-        except InputError as error:
-            raise InputError(f"{self.source.describe(i)}: {error}") from error
-        if image.shape != shape:
-            raise InputError(f"{self.source.describe(i)} became {image.shape}, expected {shape}.")
-        return _Row(image, example["label"], True, i)
+    @property
+    def spec(self) -> Spec:
+        """Shape and type of each array of a row."""
+        return self._maker.spec
 
-    def _note(self, i: int, reason: str):
-        where = self.source.describe(i)
-        if where not in self.bad_examples:
-            self.bad_examples[where] = reason
-            _log.warning("Skipped unreadable example %s: %s.", where, reason)
+    def _batch(self, k: int) -> np.ndarray:
+        """int64[b]: the positions of this host's rows of batch k; block `process_index` of H."""
+        first = k * self.batch_size + self.process_index * self.rows_per_process
+        return np.arange(first, first + self.rows_per_process)
 
-    def _read_ahead(self, dataset: Any) -> Iterator[Batch]:
-        """Iterates a Grain MapDataset of batches, produced by threads ahead of their use."""
-        import grain
+    def _make(self, positions: np.ndarray) -> Batch:
+        batch = self._maker.empty(len(positions))
+        for bad in self._maker.fill(positions, batch):
+            self._note(bad)
+        return batch
 
+    def _read_ahead(self, positions: Iterable[np.ndarray]) -> Iterator[Batch]:
         threads = default_threads() if self.num_threads is None else self.num_threads
-        options = grain.ReadOptions(
-            num_threads=threads, prefetch_buffer_size=self.prefetch if threads else 0
-        )
-        batches = iter(dataset.to_iter_dataset(options))
-        try:
-            yield from batches
-        finally:
-            batches.close()  # else threads would finish their queue before Python may exit
+        if not self.num_workers and not threads:
+            return (self._make(asked) for asked in positions)
+        if self.num_workers:
+            workers = Processes(
+                self._maker,
+                self.num_workers,
+                batch_size=self.rows_per_process,
+                prefetch=self.prefetch,
+            )
+        else:
+            workers = Threads(self._maker, threads)
+        return read_ahead(workers, positions, prefetch=self.prefetch, on_bad=self._note)
+
+    def _note(self, bad: BadExample):
+        if bad.where not in self.bad_examples:
+            self.bad_examples[bad.where] = bad.reason
+            _log.warning("Skipped unreadable example %s: %s.", bad.where, bad.reason)
+
+    @cached_property
+    def _maker(self) -> RowMaker:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,53 +138,30 @@ class TrainData(Reader):
     the border of epochs, so no example is dropped and n may be smaller than B.
 
     Attributes (besides those of `Reader`):
-      transform: the augmentation, uint8 image and generator -> uint8 image_shape.
-      image_shape: (h, w, c) of what it returns.
-      seed: of order and augmentation, 0 to 2**32 - 1.
-      shuffle: False keeps the order of the source in every epoch.
+      transform: the augmentation.
+      order: which example comes when.
     """
 
-    transform: Augment
-    image_shape: tuple[int, int, int]
-    seed: int
-    shuffle: bool = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        try:
-            in_range = 0 <= operator.index(self.seed) < 2**32
-        except TypeError:
-            in_range = False
-        if not in_range:
-            raise InputError(f"seed is {self.seed!r}; it must be a whole number below 2**32.")
+    transform: Transform
+    order: Order
 
     def __call__(self, step: int) -> Batch:
-        """This host's rows of batch `step`: block `process_index` of H contiguous ones."""
-        return self._dataset[self._position(step)]
+        """This host's rows of batch `step`."""
+        return self._make(self._batch(_checked(step)))
 
     def iterate(self, first_step: int = 0) -> Iterator[Batch]:
         """Yields `self(first_step)`, `self(first_step + 1)`, ... without end."""
-        return self._read_ahead(self._dataset[self._position(first_step) :: self.process_count])
-
-    def _position(self, step: int) -> int:
-        if operator.index(step) < 0:
-            raise InputError(f"step is {step}; it must not be negative.")
-        return operator.index(step) * self.process_count + self.process_index
+        return self._read_ahead(map(self._batch, itertools.count(_checked(first_step))))
 
     @cached_property
-    def _dataset(self) -> Any:
-        """Grain's MapDataset whose element k * H + host is that host's part of batch k."""
-        import grain
-
-        # Positions rather than examples, so that Grain measures no images and draws its
-        # generator once: 20 us less an example.
-        order = grain.MapDataset.range(len(self.source)).seed(int(self.seed))
-        order = order.shuffle() if self.shuffle else order
-        rows = order.repeat().random_map(self._random_row)
-        return rows.batch(self.rows_per_process, batch_fn=_stack)
-
-    def _random_row(self, i: int, rng: np.random.Generator) -> _Row:
-        return self._row(i, self.image_shape, partial(self.transform, rng=rng))
+    def _maker(self) -> RowMaker:
+        return RowMaker(
+            source=self.source,
+            transform=self.transform,
+            order=self.order,
+            max_objects=self.max_objects,
+            skip_bad_examples=self.skip_bad_examples,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,31 +182,45 @@ class EvalData(Reader):
         return math.ceil(self.num_examples / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        import grain
+        return self._read_ahead(map(self._padded, range(len(self))))
 
-        rows = grain.MapDataset.range(len(self) * self.batch_size).map(self._padded_row)
-        batches = rows.batch(self.rows_per_process, batch_fn=_stack)
-        return self._read_ahead(batches[self.process_index :: self.process_count])
+    def _padded(self, k: int) -> np.ndarray:
+        positions = self._batch(k)
+        return np.where(positions < self.num_examples, positions, PADDING)
 
-    def _padded_row(self, i: int) -> _Row:
-        shape = self.preprocessing.image_shape
-        if i >= self.num_examples:
-            return _Row(np.zeros(shape, np.uint8), 0, False, -1)
-        return self._row(i, shape, self.preprocessing)
+    @cached_property
+    def _maker(self) -> RowMaker:
+        return RowMaker(
+            source=self.source,
+            transform=Preprocessed(self.preprocessing),
+            max_objects=self.max_objects,
+            skip_bad_examples=self.skip_bad_examples,
+        )
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """The transform of evaluation."""
+
+    preprocessing: Preprocessing
+
+    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        labels = {name: example[name] for name in ("label", "labels") if name in example}
+        return {"image": self.preprocessing(example["image"]), **labels}
 
 
 def default_threads() -> int:
     """The CPU cores this process may use, at most `MAX_DEFAULT_THREADS`."""
+    return min(MAX_DEFAULT_THREADS, num_cores())
+
+
+def num_cores() -> int:
+    """The CPU cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(MAX_DEFAULT_THREADS, cores)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _stack(rows: list[_Row]) -> Batch:
-    images, labels, masks, indices = zip(*rows, strict=True)
-    return {
-        "image": np.stack(images),
-        "label": np.array(labels, np.int32),
-        "mask": np.array(masks, bool),
-        "index": np.array(indices, np.int32),
-    }
+def _checked(step: int) -> int:
+    if operator.index(step) < 0:
+        raise InputError(f"step is {step}; it must not be negative.")
+    return operator.index(step)

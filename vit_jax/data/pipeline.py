@@ -10,10 +10,12 @@ from typing import Any
 
 from vit_jax import sections
 from vit_jax.data.augment.build import build_augment
-from vit_jax.data.batches import DEFAULT_PREFETCH, SKIP_HINT, Batch, EvalData, TrainData
+from vit_jax.data.batches import DEFAULT_PREFETCH, Batch, EvalData, TrainData
 from vit_jax.data.decode import pixels
 from vit_jax.data.examples import Source, UnreadableExample
 from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing
+from vit_jax.data.order import Order
+from vit_jax.data.rows import SKIP_HINT
 from vit_jax.data.sources import open_source
 from vit_jax.errors import InputError
 
@@ -48,6 +50,7 @@ class DataSet:
             source=source,
             preprocessing=self.preprocessing,
             batch_size=train.batch_size if batch_size is None else batch_size,
+            num_workers=train.num_workers,
             num_threads=train.num_threads,
             prefetch=train.prefetch,
             process_index=train.process_index,
@@ -74,6 +77,8 @@ def build(
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.5,),
     shuffle: bool = True,
+    repeats: int = 1,
+    num_workers: int = 0,
     num_threads: int | None = None,
     prefetch: int = DEFAULT_PREFETCH,
     skip_bad_examples: bool = False,
@@ -91,8 +96,8 @@ def build(
       channels: None is as many as the first image of `train` has.
       augment: the keys of `augment.build_augment`; None is no augmentation.
       resize, crop_fraction, interpolation, mean, std: see `image.Preprocessing`.
-      shuffle, seed: see `TrainData`.
-      num_threads, prefetch, skip_bad_examples: see `batches.Reader`; prefetch counts batches.
+      shuffle, seed, repeats: see `order.Order`.
+      num_workers, num_threads, prefetch, skip_bad_examples: see `batches.Reader`.
       process_index, process_count: this host and the number of hosts.
     """
     open_split = partial(open_source, source, data_dir=data_dir, label_key=label_key)
@@ -106,16 +111,13 @@ def build(
         mean=mean,
         std=std,
     )
-    transform = sections.call(
-        build_augment, augment or {}, where="config.data.augment", preprocessing=preprocessing
-    )
+    transform = Augmented(preprocessing, augment or {})
     data = TrainData(
         source=examples,
         transform=transform,
-        image_shape=preprocessing.image_shape,
+        order=Order(lengths=(len(examples),), seed=seed, shuffle=shuffle, repeats=repeats),
         batch_size=batch_size,
-        seed=seed,
-        shuffle=shuffle,
+        num_workers=num_workers,
         num_threads=num_threads,
         prefetch=prefetch,
         process_index=process_index,
@@ -139,3 +141,25 @@ def _channels(source: Source, skip_bad_examples: bool) -> int:
             if not skip_bad_examples:
                 raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
     raise InputError(f"{source.name} has no readable image among its {len(source)}.")
+
+
+class Augmented:
+    def __init__(self, preprocessing, settings):
+        self._settings = preprocessing, dict(settings)
+        self._build()
+
+    def _build(self):
+        preprocessing, settings = self._settings
+        self._augment = sections.call(
+            build_augment, settings, where="config.data.augment", preprocessing=preprocessing
+        )
+
+    def __call__(self, example, rng):
+        return {**example, "image": self._augment(example["image"], rng)}
+
+    def __getstate__(self):
+        return self._settings
+
+    def __setstate__(self, state):
+        self._settings = state
+        self._build()

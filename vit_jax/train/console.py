@@ -59,7 +59,8 @@ def training_text(values: Mapping[str, float]) -> str:
     parts.append(f"{values['speed/images_per_second']:,.0f} images/s")
     if "speed/mfu" in values:
         parts.append(f"MFU {values['speed/mfu']:.1%}")
-    parts.append(f"waiting for data {values['speed/data_share']:.0%}")
+    shares = [f"{what} {values[f'speed/{what}_share']:.0%}" for what in ("data", "host", "device")]
+    parts.append(f"time: {', '.join(shares)}")
     return " | ".join(parts)
 
 
@@ -73,5 +74,11 @@ def evaluation_text(values: Mapping[str, float]) -> str:
         else:
             is_share = metric.startswith("top") or metric == "accuracy"
             shown.append(f"{name} {value:.2%}" if is_share else f"{name} {value:.4f}")
-    shown += [f"{head}: {n['scored']:,} of {n['examples']:,} scored" for head, n in names.items()]
+    shown += [f"{head}: {coverage(**numbers)}" for head, numbers in names.items()]
     return " | ".join(shown)
+
+
+def coverage(*, scored: int, examples: int) -> str:
+    """'49,998 of 50,000 scored, 2 unreadable'."""
+    text = f"{scored:,} of {examples:,} scored"
+    return text if scored == examples else f"{text}, {examples - scored:,} unreadable"

@@ -110,11 +110,14 @@ class RunLogger:
         away = self._seconds["evaluation"] + self._seconds["checkpoint"]
         seconds = max(now - self._since - away, 1e-9)
         images = num_steps * self._batch_size / seconds
+        data, device = self._seconds["data"] / seconds, self._seconds["device"] / seconds
         values = {
             "speed/images_per_second": images,
             "speed/images_per_second_per_device": images / jax.device_count(),
-            "speed/data_share": self._seconds["data"] / seconds,
-            "speed/device_share": self._seconds["device"] / seconds,
+            # Waiting for the next batch, for the devices, and Python's own work in between.
+            "speed/data_share": data,
+            "speed/device_share": device,
+            "speed/host_share": max(1 - data - device, 0.0),
         }
         if self._utilisation is not None:
             values["speed/mfu"] = self._utilisation(images)
