@@ -102,7 +102,7 @@ def test_only_commands_and_the_entry_point_import_the_experiment(path):
 @pytest.mark.parametrize(
     "rooms, module, reason",
     [
-        ({"data"}, "flax", "data is NumPy and Grain"),
+        ({"data"}, "flax", "data is NumPy"),
         ({"core"}, "optax", "the contract is jax and flax alone"),
         ({room_of(p) for p in FILES} - {"commands"}, "absl.flags", "flags live in commands alone"),
         ({room_of(p) for p in FILES}, "tensorflow", "no TensorFlow at run time"),

@@ -16,7 +16,7 @@ from vit_jax.train.console import ConsoleSink
 from vit_jax.train.logger import RunLogger
 from vit_jax.workdir import Workdir
 
-PACKAGES = ("vit_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+PACKAGES = ("vit_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def make_card(learner: Learner, config: dict[str, Any]) -> dict[str, Any]:

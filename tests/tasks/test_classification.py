@@ -16,7 +16,7 @@ from toys import NUM_CLASSES, classification, image_batch, new_state, normal
 from vit_jax.data.image import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.tasks import TASKS
-from vit_jax.tasks.classification import build, top_k_metrics
+from vit_jax.tasks.classification import any_of_metrics, build, top_k_metrics
 
 RNG = jax.random.key(7)
 
@@ -219,3 +219,63 @@ def test_built_from_a_config_and_what_the_data_says():
 def test_mistakes_are_told_with_what_is_allowed(settings, message):
     with pytest.raises(InputError, match=message):
         build(**{"model": MODEL, "info": info(), **settings})
+
+
+# several labels
+
+
+def several(batch, labels):
+    batch = {name: rows for name, rows in batch.items() if name != "label"}
+    return batch | {"labels": jnp.asarray(labels, jnp.float32)}
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_one_of_several_labels_is_a_label(kind, train):
+    task, batch = classification(loss_name=kind, label_smoothing=0.1), image_batch(masked=(3,))
+    state, _ = state_and_logits()
+    one, one_aux = task.loss(state.params, state, batch, RNG, train=train)
+    rows = several(batch, np.eye(NUM_CLASSES)[batch["label"]])
+    other, other_aux = task.loss(state.params, state, rows, RNG, train=train)
+    assert (one.total, one.weight) == (other.total, other.weight)
+    assert one_aux.metrics["top1"] == other_aux.metrics["top1"]
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_several_labels_by_loops(kind):
+    labels = np.random.default_rng(0).random((16, NUM_CLASSES)) < 0.3
+    labels[4] = False
+    assert labels.sum(1).max() > 1
+    batch = several(image_batch(masked=(0, 5)), labels)
+    state, logits = state_and_logits()
+    params, logits = jax.tree.map(lambda p: p / 4, state.params), logits / 4
+    loss, aux = classification(loss_name=kind).loss(params, state, batch, RNG, train=False)
+    total = weight = right = counted = 0.0
+    for i, (row, own) in enumerate(zip(logits, labels, strict=True)):
+        if i in (0, 5):
+            continue
+        if own.any():
+            counted += 1
+            right += own[np.argmax(row)]
+        for k, logit in enumerate(row):
+            if kind == "sigmoid":
+                total -= np.log(1 / (1 + np.exp(-logit if own[k] else logit)))
+            elif own[k]:
+                total -= (logit - np.log(np.exp(row).sum())) / own.sum()
+        weight += own.any() or kind == "sigmoid"  # no class at all is an answer to the sigmoid
+    assert loss.weight == weight and loss.total == pytest.approx(total, rel=1e-5)
+    assert (aux.metrics["top1"].total, aux.metrics["top1"].weight) == (right, counted)
+
+
+def test_nan_is_none_of_several_labels():
+    logits = jnp.array([[0.0, jnp.nan], [0.0, 1.0]])
+    (found,) = any_of_metrics(logits, jnp.ones((2, 2)), jnp.ones(2, bool)).values()
+    assert (found.total, found.weight) == (1, 2)
+
+
+def test_data_without_labels_is_refused():
+    batch = image_batch()
+    del batch["label"]
+    state, _ = state_and_logits()
+    with pytest.raises(InputError, match="have image, index, mask; allowed: with label"):
+        classification().loss(state.params, state, batch, RNG, train=False)

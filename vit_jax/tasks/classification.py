@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vit_jax import models, sections
 from vit_jax.core import Aux, Batch, Mean, Outputs, Task, TrainState, Tree, Variables
@@ -30,7 +30,8 @@ LOSSES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """Batches hold `image` uint8[b, h, w, c], `label` int32[b] and `mask` bool[b]."""
+    """Batches hold `image` uint8[b, h, w, c], `mask` bool[b], and `label` int32[b] or, where an
+    example may have several, `labels` f32[b, k] of 0 and 1."""
 
     model: nn.Module
     num_classes: int
@@ -47,8 +48,8 @@ class Classification(Task):
         self, params: Tree, state: TrainState, batch: Batch, rng: Array, *, train: bool
     ) -> tuple[Mean, Aux]:
         """Cross-entropy; metrics top1 and top5 count the unmixed label."""
-        image, label, mask = self.normalise(batch["image"]), batch["label"], batch["mask"]
-        target = jax.nn.one_hot(label, self.num_classes)
+        image, mask = self.normalise(batch["image"]), batch["mask"]
+        target, mask = self.target(batch), mask & self.has_target(batch)
         if train:
             # The same in every microbatch, and none of the keys that the step hands out, which
             # are fold_in(fold_in(rng, step), microbatch).
@@ -60,7 +61,29 @@ class Classification(Task):
             variables, image, train=train, rngs={"dropout": rng}, mutable=list(state.model_state)
         )
         loss = Mean.of(LOSSES[self.loss_name](output.logits, target), mask)
-        return loss, Aux(model_state, top_k_metrics(output.logits, label, mask), {})
+        if "label" in batch:
+            metrics = top_k_metrics(output.logits, batch["label"], batch["mask"])
+        else:
+            metrics = any_of_metrics(output.logits, batch["labels"], batch["mask"])
+        return loss, Aux(model_state, metrics, {})
+
+    def target(self, batch: Batch) -> Float[Array, "b k"]:
+        """Rows sum to one, but for several labels under the sigmoid, which asks for each alone."""
+        if "label" in batch:
+            return jax.nn.one_hot(batch["label"], self.num_classes)
+        if "labels" not in batch:
+            found = ", ".join(sorted(batch))
+            raise InputError(f"the data's examples have {found}; allowed: with label or labels.")
+        labels = batch["labels"]
+        if self.loss_name == "sigmoid":
+            return labels
+        return labels / jnp.maximum(labels.sum(-1, keepdims=True), 1)
+
+    def has_target(self, batch: Batch) -> Bool[Array, " b"]:
+        """Rows of which a loss can be told: for the softmax, those with a label."""
+        if "label" in batch or self.loss_name == "sigmoid":
+            return jnp.ones_like(batch["mask"])
+        return batch["labels"].any(-1)
 
     def predict(self, variables: Variables, batch: Batch, rng: Array) -> Outputs:
         """Logits f32[b, k] and probabilities f32[b, k]; the latter sum to 1 for softmax."""
@@ -88,6 +111,19 @@ def top_k_metrics(
     rank = is_before.sum(-1)
     ks = [1] if logits.shape[-1] <= 5 else [1, 5]
     return {f"top{k}": Mean.of(rank < k, mask) for k in ks}
+
+
+def any_of_metrics(
+    logits: Float[Array, "b k"], labels: Float[Array, "b k"], mask: Array
+) -> dict[str, Mean]:
+    """top1: is the highest logit one of the labels? Rows without labels do not count.
+
+    The accuracy of ImageNet ReaL (arXiv:2006.07159).
+    """
+    best = jnp.argmax(jnp.where(jnp.isnan(logits), jnp.inf, logits), -1)
+    is_right = jnp.take_along_axis(labels, best[:, None], axis=-1)[:, 0] > 0
+    is_right &= ~jnp.isnan(logits).any(-1)  # a broken model scores nothing
+    return {"top1": Mean.of(is_right, mask & labels.any(-1))}
 
 
 def build(
