@@ -159,14 +159,17 @@ def _class_names(splits: list[Any], label_key: str, known: list[str]) -> tuple[s
     kind = getattr(kind, "feature", kind)
     if hasattr(kind, "names"):
         return tuple(kind.names)
-    values = set().union(*(_flat(rows.unique(label_key)) for rows in splits)) - {None}
+    values = set().union(*(_distinct(rows, label_key) for rows in splits)) - {None}
     if all(isinstance(value, int) for value in values):
         return tuple(str(label) for label in range(max(values, default=-1) + 1))
     return tuple(sorted(values))
 
 
-def _flat(values: list[Any]) -> set[Any]:
-    return {item for value in values for item in (value if isinstance(value, list) else [value])}
+def _distinct(rows: Any, column: str) -> set[Any]:
+    """The values that occur in a column, or in the lists of a column."""
+    values = rows.select_columns([column]).with_format("arrow")[:].column(0)
+    is_list = hasattr(rows.features[column], "feature")
+    return set((values.combine_chunks().flatten() if is_list else values).unique().to_pylist())
 
 
 def _open_split(
