@@ -135,7 +135,7 @@ class Learner:
 
     def abstract_batch(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a global batch."""
-        return jax.eval_shape(functools.partial(self.info.empty_batch, size))
+        return abstract_rows(self.info.batch, size)
 
     def check(self, batch_size: int, evaluators: Sequence[Evaluator]) -> None:
         """Traces the step and the metrics, so that mistakes come to light before anything begins.
@@ -146,9 +146,7 @@ class Learner:
         """
         state, batch = self.abstract_state(), self.abstract_batch(batch_size)
         jax.eval_shape(self._step(), state, batch)
-        # One task's metrics, whatever they are measured on.
-        names = evaluators[0].metric_names(state, batch) if evaluators else []
-        every = {f"{e.name}/{name}": e.every_steps for e in evaluators for name in names}
+        every = {f"{e.name}/{n}": e.every_steps for e in evaluators for n in e.metric_names(state)}
         if (metric := self.settings.keep_best) is None:
             return
         every_eval = sections.choose(every, metric, where="config.train.keep_best")
@@ -186,6 +184,7 @@ class Learner:
             task=self.task,
             every_steps=every_steps,
             num_examples=data.num_examples,
+            abstract_batch=abstract_rows(data.spec, data.batch_size),
             batches=lambda: sharding.to_devices(data, self.mesh),
         )
 
@@ -235,3 +234,11 @@ class Learner:
             # A copy, since the step donates the state and may not be given one buffer twice.
             ema_params=jax.tree.map(jnp.copy, params) if keeps_average else None,
         )
+
+
+def abstract_rows(
+    spec: Mapping[str, tuple[tuple[int, ...], str]], size: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+        name: jax.ShapeDtypeStruct((size, *shape), dtype) for name, (shape, dtype) in spec.items()
+    }

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from vit_jax import sections
 from vit_jax.core import TrainState
 from vit_jax.data import pipeline
-from vit_jax.data.sources import open_source
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_learner
 from vit_jax.learner import Info, Learner, TrainSettings
@@ -56,22 +55,14 @@ def score(
     learner: Learner,
     state: TrainState,
     *,
-    source: str,
+    origin: pipeline.Origin,
     split: str,
     batch_size: int,
-    data_dir: str | None = None,
-    label_key: str | None = None,
     skip_bad_examples: bool = False,
 ) -> dict[str, float]:
     """Metrics of a restored state on any split of any source, preprocessed as in its training."""
-    examples = open_source(source, split, data_dir=data_dir, label_key=label_key)
-    if examples.class_names != learner.info.class_names:
-        raise InputError(
-            f"{examples.name} has classes {', '.join(examples.class_names)}, but the checkpoint "
-            f"knows {', '.join(learner.info.class_names)}; allowed: the same classes."
-        )
     data = pipeline.EvalData(
-        source=examples,
+        source=pipeline.open_alike(origin, split, learner.info.class_names),
         preprocessing=learner.info.preprocessing,
         batch_size=learner.round_up(batch_size),
         process_index=jax.process_index(),

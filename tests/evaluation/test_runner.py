@@ -71,8 +71,11 @@ def test_each_example_counts_once_on_eight_devices(size, batch_size):
     state, source = state_of(), Noise(size)
     found = evaluator(source, batch_size).run(state)
     assert found["test/scored"] == found["test/examples"] == size
+    assert found["test/unreadable"] == 0  # padding is not
     expected = scores_in_numpy(state.params, source)
-    assert found.keys() == {f"test/{name}" for name in (*expected, "scored", "examples")}
+    assert found.keys() == {
+        f"test/{name}" for name in (*expected, "scored", "examples", "unreadable")
+    }
     for name, value in expected.items():
         assert found[f"test/{name}"] == pytest.approx(value, rel=1e-5), name
 
@@ -113,6 +116,7 @@ def test_unreadable_examples_show_as_scored_of_all():
     )
     found = runner.run(state)
     assert (found["test/scored"], found["test/examples"]) == (6, 8)
+    assert found["test/unreadable"] == 2
 
 
 def test_nothing_to_score_is_an_error():

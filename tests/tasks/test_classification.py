@@ -15,8 +15,9 @@ from toys import NUM_CLASSES, classification, image_batch, new_state, normal
 
 from vit_jax.data.image import Preprocessing
 from vit_jax.errors import InputError
+from vit_jax.losses import accuracy
 from vit_jax.tasks import TASKS
-from vit_jax.tasks.classification import any_of_metrics, build, top_k_metrics
+from vit_jax.tasks.classification import build
 
 RNG = jax.random.key(7)
 
@@ -101,13 +102,13 @@ def test_masked_rows_change_neither_loss_nor_gradient():
 
 def ranks_within(logits, label, k):
     logits = jnp.asarray([logits], jnp.float32)
-    metrics = top_k_metrics(logits, jnp.array([label]), jnp.array([True]))
+    metrics = accuracy.top_k(logits, jnp.array([label]), jnp.array([True]))
     return bool(metrics[f"top{k}"].total)
 
 
 @pytest.mark.parametrize("num_classes", [2, 5, 6, 10])
 def test_top5_is_told_only_where_it_says_something(num_classes):
-    metrics = top_k_metrics(normal(4, num_classes), jnp.arange(4) % 2, jnp.ones(4, bool))
+    metrics = accuracy.top_k(normal(4, num_classes), jnp.arange(4) % 2, jnp.ones(4, bool))
     assert set(metrics) == ({"top1", "top5"} if num_classes > 5 else {"top1"})
 
 
@@ -269,7 +270,7 @@ def test_several_labels_by_loops(kind):
 
 def test_nan_is_none_of_several_labels():
     logits = jnp.array([[0.0, jnp.nan], [0.0, 1.0]])
-    (found,) = any_of_metrics(logits, jnp.ones((2, 2)), jnp.ones(2, bool)).values()
+    (found,) = accuracy.any_of(logits, jnp.ones((2, 2)), jnp.ones(2, bool)).values()
     assert (found.total, found.weight) == (1, 2)
 
 

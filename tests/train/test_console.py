@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from vit_jax.train.console import ConsoleSink, evaluation_text, training_text
+from vit_jax.train.console import ConsoleSink, coverage, evaluation_text, training_text
 
 TRAINING = {
     "train/loss": 1.23456,
@@ -63,6 +63,7 @@ def test_optional_numbers_are_shown_where_they_exist(name):
 
 def test_evaluation_of_several_splits_tells_what_was_scored_of_each():
     values = EVALUATION | {"val/loss": 2, "val/scored": 1999.0, "val/examples": 2000, "val/ap": 0.5}
+    values |= {"val/unreadable": 1}
     assert evaluation_text(values) == (
         "test/loss 0.0712 | test/top1 98.61% | val/loss 2.0000 | val/ap 0.5000 | "
         "test: 360 of 360 scored | val: 1,999 of 2,000 scored, 1 unreadable"
@@ -71,3 +72,15 @@ def test_evaluation_of_several_splits_tells_what_was_scored_of_each():
 
 def test_nan_loss_can_be_shown():
     assert "loss nan" in training_text(TRAINING | {"train/loss": float("nan")})
+
+
+@pytest.mark.parametrize(
+    "unreadable, expected",
+    [
+        (0, "50 of 60 scored, 10 without label"),
+        (10, "50 of 60 scored, 10 unreadable"),
+        (3, "50 of 60 scored, 3 unreadable, 7 without label"),
+    ],
+)
+def test_what_was_not_scored_has_a_reason(unreadable, expected):
+    assert coverage(scored=50, examples=60, unreadable=unreadable) == expected

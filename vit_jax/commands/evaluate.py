@@ -7,6 +7,9 @@ from absl import flags
 
 from vit_jax.commands import parsing
 
+# What of `config.data` tells where the examples are.
+ORIGIN = ("source", "data_dir", "image_key", "label_key", "labels", "merge_classes")
+
 
 def main(arguments: list[str]) -> int:
     values = flags.FlagValues()
@@ -17,7 +20,14 @@ def main(arguments: list[str]) -> int:
     )
     flags.DEFINE_string("source", None, "another data source, e.g. folder:DIR", flag_values=values)
     flags.DEFINE_string("data_dir", None, "where TFDS data sets are", flag_values=values)
-    flags.DEFINE_string("label_key", None, "the label's name in TFDS", flag_values=values)
+    flags.DEFINE_string("image_key", None, "the image's name there", flag_values=values)
+    flags.DEFINE_string("label_key", None, "the label's name there", flag_values=values)
+    flags.DEFINE_string(
+        "labels",
+        None,
+        "other labels: classes, numbers, classes:TABLE or real:TABLE, see data/sources/remap.py",
+        flag_values=values,
+    )
     flags.DEFINE_integer("batch_size", 256, "examples at a time", lower_bound=1, flag_values=values)
     flags.DEFINE_bool("skip_bad_examples", False, "leave unreadable ones out", flag_values=values)
     flags.DEFINE_string("output", None, "JSON file for the metrics", flag_values=values)
@@ -25,29 +35,43 @@ def main(arguments: list[str]) -> int:
     workdir = parsing.require(values, "workdir")
 
     from vit_jax import restoring
+    from vit_jax.data import pipeline
     from vit_jax.train.console import evaluation_text
     from vit_jax.workdir import check_writable
 
     if values.output:
         check_writable(Path(values.output).parent)
     learner, state, config = restoring.restore(workdir, checkpoint=values.checkpoint)
-    # What the config says of its own source does not hold for another one.
-    data = {"source": values.source} if values.source else config["data"]
+    keys = {name: config["data"].get(name) for name in ORIGIN}
+    origin = pipeline.Origin(**{name: value for name, value in keys.items() if value}).changed(
+        source=values.source,
+        data_dir=values.data_dir,
+        image_key=values.image_key,
+        label_key=values.label_key,
+        labels=labels_of(values.labels),
+    )
     splits = values.split or [e["split"] for e in config["evals"].values()] or ["test"]
     metrics = {}
     for split in splits:
         metrics |= restoring.score(
             learner,
             state,
-            source=data["source"],
+            origin=origin,
             split=split,
             batch_size=values.batch_size,
-            data_dir=values.data_dir or data.get("data_dir"),
-            label_key=values.label_key or data.get("label_key"),
-            skip_bad_examples=values.skip_bad_examples or data.get("skip_bad_examples", False),
+            skip_bad_examples=values.skip_bad_examples
+            or config["data"].get("skip_bad_examples", False),
         )
     print(f"step {int(state.step)}: {evaluation_text(metrics)}")
     if values.output:
         text = json.dumps({"step": int(state.step), "metrics": metrics}, indent=2)
         Path(values.output).write_text(text + "\n")
     return 0
+
+
+def labels_of(text: str | None) -> dict[str, str] | None:
+    """'real:PATH' -> {'name': 'real', 'table': 'PATH'}."""
+    if text is None:
+        return None
+    name, _, table = text.partition(":")
+    return {"name": name, "table": table} if table else {"name": name}

@@ -3,9 +3,8 @@
 The batches themselves are made in `batches.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from vit_jax import sections
@@ -16,10 +15,12 @@ from vit_jax.data.examples import Source, UnreadableExample
 from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing
 from vit_jax.data.order import Order
 from vit_jax.data.rows import SKIP_HINT
-from vit_jax.data.sources import open_source
+from vit_jax.data.sources.fields import listed
+from vit_jax.data.sources.mixture import Mixture
+from vit_jax.data.sources.origin import Origin
 from vit_jax.errors import InputError
 
-__all__ = ["Batch", "DataSet", "EvalData", "TrainData", "build"]
+__all__ = ["Batch", "DataSet", "EvalData", "Origin", "TrainData", "build", "open_alike"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,25 +28,28 @@ class DataSet:
     """What `config.data` describes.
 
     Attributes:
+      origin: where the examples come from.
       preprocessing: of evaluation; stored with checkpoints.
       class_names: one a class.
       train: the training batches.
-      open_split: split -> its examples, in the same source.
     """
 
+    origin: Origin
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     train: TrainData
-    open_split: Callable[[str], Source]
 
     def evaluation(
-        self, split: str, *, batch_size: int | None = None, skip_bad_examples: bool | None = None
+        self,
+        split: str,
+        *,
+        origin: Origin | None = None,
+        batch_size: int | None = None,
+        skip_bad_examples: bool | None = None,
     ) -> EvalData:
         """The batches of `split` for evaluation; what is None is as in training."""
         train = self.train
-        source = self.open_split(split)
-        if source.class_names != self.class_names:
-            raise InputError(f"{source.name} has other classes than {train.source.name}.")
+        source = open_alike(origin or self.origin, split, self.class_names)
         return EvalData(
             source=source,
             preprocessing=self.preprocessing,
@@ -55,21 +59,36 @@ class DataSet:
             prefetch=train.prefetch,
             process_index=train.process_index,
             process_count=train.process_count,
+            max_objects=train.max_objects,
             skip_bad_examples=(
                 train.skip_bad_examples if skip_bad_examples is None else skip_bad_examples
             ),
         )
 
 
+def open_alike(origin: Origin, split: str, class_names: tuple[str, ...]) -> Source:
+    """A split whose labels are positions in `class_names`; InputError where they are not."""
+    source = origin.open(split, class_names=class_names)
+    if source.class_names != class_names:
+        raise InputError(
+            f"{source.name} has classes {listed(source.class_names)}, but the training has "
+            f"{listed(class_names)}; allowed: the same, or `labels` that lead to them."
+        )
+    return source
+
+
 def build(
     *,
-    source: str,
+    source: str | Sequence[Mapping[str, Any]],
     train: str = "train",
     batch_size: int,
     image_size: tuple[int, int] | int,
     channels: int | None = None,
     data_dir: str | None = None,
+    image_key: str | None = None,
     label_key: str | None = None,
+    labels: Mapping[str, Any] | None = None,
+    merge_classes: bool = False,
     augment: Mapping[str, Any] | None = None,
     resize: str = "stretch",
     crop_fraction: float = DEFAULT_CROP_FRACTION,
@@ -78,7 +97,8 @@ def build(
     std: tuple[float, ...] = (0.5,),
     shuffle: bool = True,
     repeats: int = 1,
-    num_workers: int = 0,
+    max_objects: int | None = None,
+    num_workers: int | None = None,
     num_threads: int | None = None,
     prefetch: int = DEFAULT_PREFETCH,
     skip_bad_examples: bool = False,
@@ -89,7 +109,7 @@ def build(
     """Builds the data of an experiment; the keys of `config.data` are these arguments.
 
     Args:
-      source, data_dir, label_key: see `sources.open_source`.
+      source, data_dir, image_key, label_key, labels, merge_classes: see `origin.Origin`.
       train: the split to train on, see `splits.GRAMMAR`.
       batch_size: examples of the global batch, over all processes.
       image_size: (height, width) in pixels, or one number for a square.
@@ -97,11 +117,18 @@ def build(
       augment: the keys of `augment.build_augment`; None is no augmentation.
       resize, crop_fraction, interpolation, mean, std: see `image.Preprocessing`.
       shuffle, seed, repeats: see `order.Order`.
-      num_workers, num_threads, prefetch, skip_bad_examples: see `batches.Reader`.
+      max_objects, num_workers, num_threads, prefetch, skip_bad_examples: see `batches.Reader`.
       process_index, process_count: this host and the number of hosts.
     """
-    open_split = partial(open_source, source, data_dir=data_dir, label_key=label_key)
-    examples = open_split(train)
+    origin = Origin(
+        source=source,
+        data_dir=data_dir,
+        image_key=image_key,
+        label_key=label_key,
+        labels=labels,
+        merge_classes=merge_classes,
+    )
+    examples = origin.open(train)
     preprocessing = Preprocessing(
         image_size=(image_size, image_size) if isinstance(image_size, int) else image_size,
         channels=_channels(examples, skip_bad_examples) if channels is None else channels,
@@ -111,24 +138,29 @@ def build(
         mean=mean,
         std=std,
     )
-    transform = Augmented(preprocessing, augment or {})
+    is_mixture = isinstance(examples, Mixture)
+    order = Order(
+        lengths=examples.lengths if is_mixture else (len(examples),),
+        weights=examples.weights if is_mixture else None,
+        seed=seed,
+        shuffle=shuffle,
+        repeats=repeats,
+    )
     data = TrainData(
         source=examples,
-        transform=transform,
-        order=Order(lengths=(len(examples),), seed=seed, shuffle=shuffle, repeats=repeats),
+        transform=Augmented(preprocessing, augment or {}),
+        order=order,
         batch_size=batch_size,
         num_workers=num_workers,
         num_threads=num_threads,
         prefetch=prefetch,
         process_index=process_index,
         process_count=process_count,
+        max_objects=max_objects,
         skip_bad_examples=skip_bad_examples,
     )
     return DataSet(
-        preprocessing=preprocessing,
-        class_names=examples.class_names,
-        train=data,
-        open_split=open_split,
+        origin=origin, preprocessing=preprocessing, class_names=examples.class_names, train=data
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 import jax
+from jaxtyping import Array
 
 from vit_jax.core import Batch, Mean, Task, TrainState, Tree
 from vit_jax.errors import InputError
@@ -18,46 +19,57 @@ class Evaluator:
       every_steps: steps between evaluations; 0 for after the last step only.
       batches: makes the batches of the split on the devices; padding has `mask` False.
       num_examples: of the split, to be compared with what was scored.
+      abstract_batch: shapes and types of a batch.
     """
 
     name: str
     task: Task
     batches: Callable[[], Iterable[Batch]]
     num_examples: int
+    abstract_batch: Tree = None
     every_steps: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "_step", jax.jit(self._metrics))
+        object.__setattr__(self, "_step", jax.jit(self._score))
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         return is_last or (bool(self.every_steps) and step % self.every_steps == 0)
 
-    def metric_names(self, state: Tree, batch: Tree) -> list[str]:
+    def metric_names(self, state: Tree) -> list[str]:
         """'loss', 'top1', ...: what `run` measures, told from shapes alone."""
-        return list(jax.eval_shape(self._metrics, state, batch))
+        return list(jax.eval_shape(self._metrics, state, self.abstract_batch))
 
     def run(
         self, state: TrainState, *, stop_requested: Callable[[], bool] = lambda: False
     ) -> dict[str, float] | None:
-        """{'name/loss': ..., 'name/top1': ..., 'name/scored': ..., 'name/examples': ...}.
+        """{'name/loss': ..., 'name/top1': ..., and the counts below}.
 
-        `scored` falls short of `examples` by the unreadable ones that `skip_bad_examples` let by.
+        Of `name/examples`, `name/scored` count in the loss; the rest are `name/unreadable`, which
+        `skip_bad_examples` let by, or have nothing to be scored by, such as no label at all.
         None as soon as `stop_requested()`, which is asked after each batch.
         """
         # The optimizer's moments are not needed, and need not travel into the compiled call.
         state = state.replace(opt_state=(), params=state.variables(averaged=True)["params"])
         totals: dict[str, Mean] = {}
+        unreadable = 0
         for batch in self.batches():
-            metrics = jax.device_get(self._step(state, batch))
+            metrics, num_unreadable = jax.device_get(self._step(state, batch))
+            unreadable += int(num_unreadable)
             totals = {n: totals[n] + m if totals else m for n, m in metrics.items()}
             if stop_requested():
                 return None
         if not totals:
             raise InputError(f"evaluation {self.name!r} has no examples; allowed: at least one.")
-        scored = float(totals["loss"].weight)
-        values = {f"{self.name}/{n}": float(m.compute()) for n, m in totals.items()}
-        return values | {f"{self.name}/scored": scored, f"{self.name}/examples": self.num_examples}
+        values = {name: float(mean.compute()) for name, mean in totals.items()}
+        values["scored"] = float(totals["loss"].weight)
+        values |= {"examples": self.num_examples, "unreadable": unreadable}
+        return {f"{self.name}/{name}": value for name, value in values.items()}
 
     def _metrics(self, state: TrainState, batch: Batch) -> dict[str, Mean]:
         loss, aux = self.task.loss(state.params, state, batch, state.rng, train=False)
         return {"loss": loss, **aux.metrics}
+
+    def _score(self, state: TrainState, batch: Batch) -> tuple[dict[str, Mean], Array]:
+        """The metrics of a batch, and how many of its examples could not be read."""
+        is_unreadable = ~batch["mask"] & (batch["index"] >= 0)  # padding has no index
+        return self._metrics(state, batch), is_unreadable.sum()

@@ -11,12 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from vit_jax import models, sections
 from vit_jax.core import Aux, Batch, Mean, Outputs, Task, TrainState, Tree, Variables
 from vit_jax.data.mixing import Mixing
 from vit_jax.errors import InputError
+from vit_jax.losses import accuracy
 
 MIXING_KEY = 2**32 - 1  # no step's number
 
@@ -62,9 +63,9 @@ class Classification(Task):
         )
         loss = Mean.of(LOSSES[self.loss_name](output.logits, target), mask)
         if "label" in batch:
-            metrics = top_k_metrics(output.logits, batch["label"], batch["mask"])
+            metrics = accuracy.top_k(output.logits, batch["label"], batch["mask"])
         else:
-            metrics = any_of_metrics(output.logits, batch["labels"], batch["mask"])
+            metrics = accuracy.any_of(output.logits, batch["labels"], batch["mask"])
         return loss, Aux(model_state, metrics, {})
 
     def target(self, batch: Batch) -> Float[Array, "b k"]:
@@ -95,35 +96,6 @@ class Classification(Task):
         """uint8 to float32 with the stated mean and standard deviation."""
         scale, shift = 1 / (255 * jnp.asarray(self.std)), jnp.asarray(self.mean)
         return (image.astype(jnp.float32) - 255 * shift) * scale
-
-
-def top_k_metrics(
-    logits: Float[Array, "b k"], label: Int[Array, " b"], mask: Array
-) -> dict[str, Mean]:
-    """top1 and, for more than five classes, top5: is the label among the highest logits?
-
-    The rank of the label is the number of classes that score higher, or equally with a smaller
-    index, as a stable sort would have it. NaN ranks as higher: a broken model scores nothing.
-    """
-    own = jnp.take_along_axis(logits, label[:, None], axis=-1)
-    is_before = ~(logits <= own)
-    is_before |= (logits == own) & (jnp.arange(logits.shape[-1]) < label[:, None])
-    rank = is_before.sum(-1)
-    ks = [1] if logits.shape[-1] <= 5 else [1, 5]
-    return {f"top{k}": Mean.of(rank < k, mask) for k in ks}
-
-
-def any_of_metrics(
-    logits: Float[Array, "b k"], labels: Float[Array, "b k"], mask: Array
-) -> dict[str, Mean]:
-    """top1: is the highest logit one of the labels? Rows without labels do not count.
-
-    The accuracy of ImageNet ReaL (arXiv:2006.07159).
-    """
-    best = jnp.argmax(jnp.where(jnp.isnan(logits), jnp.inf, logits), -1)
-    is_right = jnp.take_along_axis(labels, best[:, None], axis=-1)[:, 0] > 0
-    is_right &= ~jnp.isnan(logits).any(-1)  # a broken model scores nothing
-    return {"top1": Mean.of(is_right, mask & labels.any(-1))}
 
 
 def build(

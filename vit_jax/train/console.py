@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from rich import progress
 from rich.console import Console
 
+COUNTS = ("scored", "examples", "unreadable")  # of an evaluation, beside its metrics
+
 
 class ConsoleSink:
     """Shows each log line.
@@ -69,7 +71,7 @@ def evaluation_text(values: Mapping[str, float]) -> str:
     shown, names = [], {}
     for name, value in values.items():
         head, _, metric = name.rpartition("/")
-        if metric in ("scored", "examples"):
+        if metric in COUNTS:
             names.setdefault(head, {})[metric] = round(value)
         else:
             is_share = metric.startswith("top") or metric == "accuracy"
@@ -78,7 +80,8 @@ def evaluation_text(values: Mapping[str, float]) -> str:
     return " | ".join(shown)
 
 
-def coverage(*, scored: int, examples: int) -> str:
+def coverage(*, scored: int, examples: int, unreadable: int = 0) -> str:
     """'49,998 of 50,000 scored, 2 unreadable'."""
-    text = f"{scored:,} of {examples:,} scored"
-    return text if scored == examples else f"{text}, {examples - scored:,} unreadable"
+    missing = {"unreadable": unreadable, "without label": examples - scored - unreadable}
+    parts = [f"{count:,} {what}" for what, count in missing.items() if count]
+    return ", ".join([f"{scored:,} of {examples:,} scored", *parts])
