@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.exit(COMMANDS[name][0](rest))
     except InputError as error:
-        from vit_jax.experiment import Diverged
+        from vit_jax.reporting import Diverged
 
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_DIVERGED if isinstance(error, Diverged) else EXIT_BAD_INPUT)

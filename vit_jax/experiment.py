@@ -34,10 +34,6 @@ from vit_jax.workdir import Workdir, check_owner, claim, read_json, write_json
 SECTIONS = ("task", "data", "optimizer", "train", "mesh", "evals", "init")
 
 
-class Diverged(InputError):
-    """Loss, gradient or parameters became NaN or infinite."""
-
-
 def run(
     config: ConfigDict | Mapping[str, Any],
     workdir: str | Path,
@@ -50,7 +46,7 @@ def run(
 
     Raises:
       InputError: for a mistake in the config, the data or the workdir, with one sentence.
-      Diverged: for NaN or infinity in the loss, the gradient or the parameters.
+      reporting.Diverged: for NaN or infinity in the loss, the gradient or the parameters.
       Preempted: after SIGTERM; everything is saved and the same call continues.
     """
     console = console or Console()
@@ -133,7 +129,7 @@ def _train(
             stop_requested=stop_requested,
         )
     except NonFinite as error:
-        raise diverged(error, folder, checkpointer) from error
+        raise reporting.diverged(error, folder, checkpointer) from error
     finally:
         logger.close()
         checkpointer.close()
@@ -286,24 +282,3 @@ def build_evaluator(
         return learner.evaluator(name, batches, every_steps=every_steps)
 
     return sections.call(build, section, where=f"config.evals.{name}")
-
-
-def diverged(error: NonFinite, folder: Workdir, checkpointer: Checkpointer) -> Diverged:
-    """Keeps what is known of the batch and turns the error into advice."""
-    checkpointer.wait()
-    steps = checkpointer.steps()  # all of them are finite: what is not is never saved
-    good = f"step {steps[-1]}" if steps else "none"
-    write_json(
-        folder.non_finite,
-        {
-            "step": error.step,
-            "values": {name: str(value) for name, value in error.values.items()},
-            "example_indices": error.examples,
-            "last_good_checkpoint": steps[-1] if steps else None,
-        },
-    )
-    return Diverged(
-        f"the training broke at {error} (last good checkpoint: {good}; the batch's examples are in "
-        f"{folder.non_finite}). Try a lower learning_rate, more warmup_steps, "
-        "optimizer.clip_norm=1.0, or dtype float32, in a new workdir."
-    )

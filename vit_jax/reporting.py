@@ -1,4 +1,4 @@
-"""What a run says of itself: its card, its first line, and its log."""
+"""What a run says of itself: its card, its first line, its log, and why it broke."""
 
 import importlib.metadata
 import platform
@@ -10,13 +10,19 @@ from rich.console import Console
 
 from vit_jax.analysis import cost
 from vit_jax.data import pipeline
+from vit_jax.errors import InputError
 from vit_jax.learner import Learner
 from vit_jax.train import sinks
+from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.console import ConsoleSink
-from vit_jax.train.logger import RunLogger
-from vit_jax.workdir import Workdir
+from vit_jax.train.logger import NonFinite, RunLogger
+from vit_jax.workdir import Workdir, write_json
 
 PACKAGES = ("vit_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Diverged(InputError):
+    """Loss, gradient or parameters became NaN or infinite."""
 
 
 def make_card(learner: Learner, config: dict[str, Any]) -> dict[str, Any]:
@@ -78,4 +84,25 @@ def make_logger(
         batch_size=batch_size,
         learning_rate=learner.optimizer.learning_rate,
         utilisation=utilisation,
+    )
+
+
+def diverged(error: NonFinite, folder: Workdir, checkpointer: Checkpointer) -> Diverged:
+    """Keeps what is known of the batch and turns the error into advice."""
+    checkpointer.wait()
+    steps = checkpointer.steps()  # all of them are finite: what is not is never saved
+    good = f"step {steps[-1]}" if steps else "none"
+    write_json(
+        folder.non_finite,
+        {
+            "step": error.step,
+            "values": {name: str(value) for name, value in error.values.items()},
+            "example_indices": error.examples,
+            "last_good_checkpoint": steps[-1] if steps else None,
+        },
+    )
+    return Diverged(
+        f"the training broke at {error} (last good checkpoint: {good}; the batch's examples are in "
+        f"{folder.non_finite}). Try a lower learning_rate, more warmup_steps, "
+        "optimizer.clip_norm=1.0, or dtype float32, in a new workdir."
     )

@@ -78,7 +78,7 @@ def test_evaluate_refuses_other_classes(workdir, capsys, tmp_path):
     code, _, err = call(
         capsys, "evaluate", f"--workdir={workdir}", f"--source=folder:{tmp_path}", "--split=test"
     )
-    assert code == 2 and "cat, dog" in err and "allowed: the same classes" in err
+    assert code == 2 and "cat, dog" in err and "allowed: the same, or `labels`" in err
 
 
 def test_predict_writes_tables_and_a_contact_sheet(workdir, capsys, tmp_path):
