@@ -97,6 +97,12 @@ def test_a_link_to_nothing_is_an_unreadable_example(pictures):
         source[i]
 
 
+def test_folders_that_lead_to_themselves_are_told(pictures):
+    (pictures / "train" / "cat" / "again").symlink_to(pictures / "train")
+    with pytest.raises(InputError, match="Cannot list folder .*cat/again.*: Too many levels"):
+        open_source(f"folder:{pictures}", "train")
+
+
 def test_a_pickle_does_not_grow_with_the_files(tmp_path):
     """But for its arrays, which workers share."""
 
