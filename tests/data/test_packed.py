@@ -14,6 +14,12 @@ TEXTS = ["", "a", "", "ü狗.JPEG", "\udcff.png", "x" * 300, ""]
 def test_strings(strings):
     packed = Strings.pack(strings)
     assert list(packed) == strings and len(packed) == len(strings)
+    for i in range(-len(strings) - 1, len(strings) + 1):
+        if -len(strings) <= i < len(strings):
+            assert packed[i] == strings[i]
+        else:
+            with pytest.raises(IndexError):
+                packed[i]
     encoded = Strings.pack(s.encode("utf-8", "surrogateescape") for s in strings)
     assert list(encoded) == strings
 

@@ -1,6 +1,7 @@
 """Prepared files: all fields, damage of every sort, and manifests that do not fit."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -54,6 +55,17 @@ def test_the_order_is_that_of_the_shards(tmp_path, num_shards):
     source = open_source(write(tmp_path, packed, num_shards), "train")
     assert [e["caption"] for e in source] == list("01234")
     assert [source[i]["caption"] for i in (4, 0, 3)] == ["4", "0", "3"]
+
+
+def test_a_fork_opens_files_of_its_own(tmp_path, monkeypatch):
+    source = open_source(write(tmp_path, [records.pack({"label": 1}, b"")]), "train")
+    source[0]
+    (reader,) = source._readers
+    source[0]
+    assert source._readers == [reader]
+    another = os.getpid() + 1
+    monkeypatch.setattr("os.getpid", lambda: another)
+    assert source[0]["label"] == 1 and source._readers != [reader]
 
 
 def test_damaged_records_are_unreadable_and_others_are_not(tmp_path):

@@ -157,4 +157,6 @@ def test_subsets_of_one_model_can_be_mixed():
         remap(Labelled(names), {"name": "classes"}, class_names=MODEL)
         for names in (("n07",), ("n03", "n01"))
     ]
-    assert [e["label"] for e in Mixture(parts, (1, 1))] == [7, 3, 1]
+    mixture = Mixture(parts, (1, 1))
+    assert [e["label"] for e in mixture] == [7, 3, 1] and mixture.present == (1, 3, 7)
+    assert Mixture([*parts, Labelled(MODEL)], (1, 1, 1)).present is None

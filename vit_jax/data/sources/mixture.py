@@ -43,6 +43,8 @@ class Mixture(Source):
             _check_alike(first, part)
         self.name = " + ".join(part.name for part in parts)
         self.class_names, self.fields = first.class_names, first.fields
+        if all(part.present is not None for part in parts):
+            self.present = tuple(sorted(set().union(*(part.present for part in parts))))
         self.weights = tuple(weight / math.fsum(weights) for weight in weights)
         self.lengths = tuple(len(part) for part in parts)
         self._parts, self._ends = tuple(parts), tuple(accumulate(self.lengths))

@@ -32,13 +32,7 @@ _VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 
 class _Wrapped(Source):
-    """A source of the same examples, with other labels.
-
-    Attributes:
-      present: the classes that can occur, ascending; a subset's accuracy is among these.
-    """
-
-    present: tuple[int, ...]
+    """A source of the same examples, with other labels."""
 
     def __init__(self, base: Source, class_names: tuple[str, ...]):
         self.name, self.class_names, self.fields = base.name, class_names, base.fields
