@@ -264,8 +264,16 @@ def test_what_cannot_be_scaled_comes_whole():
 
 @pytest.mark.parametrize(
     "form, mode, channels",
-    [("JPEG", "CMYK", 3), ("JPEG", "YCbCr", 3), ("JPEG", "L", 1)]
-    + [("PNG", "P", 3), ("PNG", "L", 1), ("PNG", "LA", 1), ("PNG", "1", 1), ("BMP", "RGB", 3)],
+    [
+        ("JPEG", "CMYK", 3),
+        ("JPEG", "YCbCr", 3),
+        ("JPEG", "L", 1),
+        ("PNG", "P", 3),
+        ("PNG", "L", 1),
+        ("PNG", "LA", 1),
+        ("PNG", "1", 1),
+        ("BMP", "RGB", 3),
+    ],
 )
 def test_colour_spaces(form, mode, channels):
     rng = np.random.default_rng(9)
