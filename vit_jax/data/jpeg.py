@@ -1,10 +1,10 @@
-"""JPEGs of the usual kinds, by libjpeg-turbo without Pillow: twice as fast.
+"""JPEGs of the usual kinds by libjpeg-turbo, without what Pillow adds to its time.
 
 Pillow stays the law. What is here returns None wherever it is not certain to give Pillow's
 pixels bit for bit: for a file that is damaged in any way, or of a rare kind (CMYK, lossless,
 arithmetic coding, 12 bits); Pillow then reads the file or says why not. A batch therefore does
 not depend on which decoders are installed. On one core, photographs of 500 x 375 in 97 KB,
-random crops resized to 224: Pillow 517 images/s, simplejpeg 968, by parts 1110.
+random crops resized to 224 by OpenCV: Pillow 768 images/s, simplejpeg 948, by parts 1033.
 
 The format is that of ITU-T T.81; 'stored' and 'shown' as in `orientation.py`.
 """
@@ -151,7 +151,10 @@ def _ends_well(data: bytes, header: Header) -> bool:
     """
     if not header.is_sequential:
         return True
-    marker = _MARKER.search(data, header.scan + 2)
+    coded = np.frombuffer(data, np.uint8, offset=header.scan + 2)
+    # NumPy skips to the first marker in a third of the time that the expression takes.
+    first = int(((coded[:-1] == 0xFF) & (coded[1:] != 0)).argmax()) if len(coded) > 1 else 0
+    marker = _MARKER.search(data, header.scan + 2 + first)
     return marker is not None and data[marker.end() - 1] == _END
 
 
