@@ -24,13 +24,16 @@ def invert(image: np.ndarray) -> np.ndarray:
 
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
-    """Keeps the `bits` highest bits of each value, 0 to 8; 0 makes the image black."""
+    """Keeps the `bits` highest bits of each value, 0 to 8.
+
+    0 makes the image black, as timm's levels mean it; Pillow 13 refuses that, older ones did it.
+    """
     return image & np.uint8(256 - (1 << (8 - bits)))
 
 
 def solarize(image: np.ndarray, threshold: float) -> np.ndarray:
     """Inverts the values at or above `threshold`."""
-    return look_up(image, np.where(VALUES < threshold, VALUES, 255 - VALUES))
+    return look_up(image, np.where(threshold > VALUES, VALUES, 255 - VALUES))
 
 
 def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
@@ -48,7 +51,7 @@ def autocontrast(image: np.ndarray) -> np.ndarray:
         scale = 255.0 / (high - low)
         return np.clip(np.trunc(VALUES * scale + -low * scale), 0, 255)
 
-    return _by_histogram(image, table)
+    return by_histogram(image, table)
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
@@ -61,7 +64,7 @@ def equalize(image: np.ndarray) -> np.ndarray:
         below = np.cumsum(counts) - counts
         return np.minimum((below + step // 2) // step, 255)
 
-    return _by_histogram(image, table)
+    return by_histogram(image, table)
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -80,13 +83,13 @@ def saturation(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from the luma: 0 is grey, 1 the image; ImageEnhance calls it Color."""
     if image.shape[2] == 1:
         return image
-    return _blend(_three(luma(image)), image, factor)
+    return blend(three(luma(image)), image, factor)
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from a smoothed image: 0 is that, 1 the image, 2 sharper; borders stay."""
     # Pillow rounds thirteenths, which are never halves, so whole numbers do; eight times as fast.
-    return _blend(smoothed(image, rounding=6), image, factor)
+    return blend(smoothed(image, rounding=6), image, factor)
 
 
 def hue(image: np.ndarray, shift: float) -> np.ndarray:
@@ -103,7 +106,7 @@ def hue(image: np.ndarray, shift: float) -> np.ndarray:
 
 def grayscale(image: np.ndarray) -> np.ndarray:
     """The luma in each channel."""
-    return image if image.shape[2] == 1 else _three(luma(image))
+    return image if image.shape[2] == 1 else three(luma(image))
 
 
 def gaussian_blur(image: np.ndarray, radius: float) -> np.ndarray:
@@ -157,15 +160,22 @@ def to_array(image: Image.Image) -> np.ndarray:
     return array[..., None] if array.ndim == 2 else array
 
 
-def _blend(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
+def blend(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
+    """`blended` of two images uint8[h,w,c]."""
     return to_array(Image.blend(to_pillow(start), to_pillow(end), factor))
 
 
-def _three(plane: np.ndarray) -> np.ndarray:
+def three(plane: np.ndarray) -> np.ndarray:
     """uint8[h,w,1] -> uint8[h,w,3], in a tenth of the time of np.repeat."""
     import cv2
 
     return cv2.cvtColor(plane, cv2.COLOR_GRAY2RGB)
+
+
+def by_histogram(image: np.ndarray, table: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Each channel through the table that its own histogram gives."""
+    tables = [table(_histogram(image, k)) for k in range(image.shape[2])]
+    return look_up(image, np.stack(tables, axis=-1))
 
 
 def _histogram(image: np.ndarray, channel: int = 0) -> np.ndarray:
@@ -175,9 +185,3 @@ def _histogram(image: np.ndarray, channel: int = 0) -> np.ndarray:
     # Counted in whole numbers, then handed out as float32, which is exact to 16 million pixels.
     counts = cv2.calcHist([image], [channel], None, [256], [0, 256])
     return counts.reshape(-1).astype(np.int64)
-
-
-def _by_histogram(image: np.ndarray, table: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Each channel through the table that its own histogram gives."""
-    tables = [table(_histogram(image, k)) for k in range(image.shape[2])]
-    return look_up(image, np.stack(tables, axis=-1))

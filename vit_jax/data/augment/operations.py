@@ -37,7 +37,7 @@ TENSORFLOW_VALUES = {
     "SolarizeAdd": colour.solarize_add,
     "AutoContrast": tensorflow_colour.autocontrast,
     "Equalize": colour.equalize,
-    "Brightness": tensorflow_colour.brightness,
+    "Brightness": colour.brightness,
     "Contrast": tensorflow_colour.contrast,
     "Color": tensorflow_colour.saturation,
     "Sharpness": tensorflow_colour.sharpness,

@@ -12,7 +12,7 @@ Letters: h, w, c = height, width, channels.
 
 import numpy as np
 
-from vit_jax.data.augment.colour import VALUES, blended, look_up
+from vit_jax.data.augment.colour import VALUES, blend, blended, by_histogram, look_up, three
 
 _FLOATS = VALUES.astype(np.float32)
 # tf.image.rgb_to_grayscale: weights of BT.601 in four digits, on values in [0, 1].
@@ -37,20 +37,20 @@ def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
     2026-11: the threshold becomes a byte, see big_vision issue 110. The AugReg levels depend on
     it: magnitudes 0, 10 and 20 (0, 256, 512) invert all, magnitude 15 (384) those from 128.
     """
-    return look_up(image, np.where(VALUES < threshold % 256, VALUES, 255 - VALUES))
+    return look_up(image, np.where(threshold % 256 > VALUES, VALUES, 255 - VALUES))
 
 
 def autocontrast(image: np.ndarray) -> np.ndarray:
     """Stretches each channel so that its least value is 0 and its greatest 255; in float32."""
-    low, high = image.min(axis=(0, 1)).astype(np.float32), image.max(axis=(0, 1)).astype(np.float32)
-    scale = np.float32(255) / np.where(high > low, high - low, np.float32(1))
-    table = np.clip(_FLOATS[:, None] * scale + -low * scale, 0, 255)
-    return look_up(image, np.where(high > low, table, _FLOATS[:, None]))
 
+    def table(counts: np.ndarray) -> np.ndarray:
+        low, high = np.flatnonzero(counts)[[0, -1]].astype(np.float32)
+        if low == high:
+            return VALUES
+        scale = np.float32(255) / (high - low)
+        return np.clip(_FLOATS * scale + -low * scale, 0, 255)
 
-def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blends from black: 0 is black, 1 the image."""
-    return look_up(image, blended(np.float32(0), _FLOATS, factor))
+    return by_histogram(image, table)
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
@@ -67,12 +67,13 @@ def saturation(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from the luma: 0 is grey, 1 the image; it is called Color there."""
     if image.shape[2] == 1:
         return image
-    return blended(luma(image).astype(np.float32), image.astype(np.float32), factor)
+    # Pillow's blend is TensorFlow's, too, and thrice as fast as NumPy's.
+    return blend(three(luma(image)), image, factor)
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from a smoothed image: 0 is that, 1 the image, 2 sharper; borders stay."""
-    return blended(smoothed(image).astype(np.float32), image.astype(np.float32), factor)
+    return blend(smoothed(image), image, factor)
 
 
 def luma(image: np.ndarray) -> np.ndarray:
