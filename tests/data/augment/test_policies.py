@@ -62,7 +62,7 @@ def record(policy, draws=DRAWS):
     return calls
 
 
-def amounts(monkeypatch, style, name, level, draws=DRAWS):
+def amounts(monkeypatch, style, name, level, draws=DRAWS, seed=0):
     """(amount, interpolation) of many uses of one operation."""
     seen = []
 
@@ -71,7 +71,7 @@ def amounts(monkeypatch, style, name, level, draws=DRAWS):
         return example
 
     monkeypatch.setattr(operations, "perform", perform)
-    rng, example = np.random.default_rng(0), {"image": picture()}
+    rng, example = np.random.default_rng(seed), {"image": picture()}
     for _ in range(draws):
         style.use(example, rng, name, level)
     return seen
@@ -149,14 +149,16 @@ def test_autoaugment_draws_a_pair_and_then_each_operation():
 
 @pytest.mark.parametrize("dialect, level", [("big_vision", 5), ("torchvision", 12), ("timm", 5)])
 def test_signs_are_drawn_half_and_half(monkeypatch, dialect, level):
-    style = build_policy(name="randaugment", dialect=dialect).style
-    for name, rule in RULES[dialect].items():
-        found = {}
-        for amount, _ in amounts(monkeypatch, style, name, level, draws=400):
-            found[amount] = found.get(amount, 0) + 1
-        assert len(found) == 1 + rule.is_signed, name
+    style, signs = build_policy(name="randaugment", dialect=dialect).style, []
+    for seed, (name, rule) in enumerate(RULES[dialect].items()):
+        uses = amounts(monkeypatch, style, name, level, draws=500, seed=seed)
+        found = [amount for amount, _ in uses]
+        assert len(set(found)) == 1 + rule.is_signed, name
         if rule.is_signed:
-            assert stats.binomtest(min(found.values()), 400).pvalue > 0.001  # one in fifty names
+            neutral = 1 if rule.operation in ("Color", "Contrast", "Brightness", "Sharpness") else 0
+            assert {np.sign(amount - neutral) for amount in found} == {-1, 1}
+            signs += [amount > neutral for amount in found]
+    assert len(signs) >= 2500 and stats.binomtest(sum(signs), len(signs)).pvalue > 0.01
 
 
 def test_timm_draws_the_interpolation_for_each_use(monkeypatch):
@@ -234,6 +236,12 @@ def test_the_frames_of_a_video_change_alike(settings):
         result = policy({"video": video}, np.random.default_rng(k))["video"]
         expected = policy({"image": picture()}, np.random.default_rng(k))["image"]
         assert np.array_equal(result, np.stack([expected] * 3))
+
+
+def test_colours_need_one_channel_or_three():
+    example = {"image": np.zeros((4, 4, 5), np.uint8)}
+    with pytest.raises(InputError, match="5 channels.*1 or 3"):
+        build_policy(name="three_augment", dialect="timm")(example, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
