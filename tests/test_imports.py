@@ -32,7 +32,7 @@ ALLOWED = {
     "evaluation": {"data"},
     # Files state their preprocessing; a run of one's own is a source of weights, too.
     "weights": {"models", "layers", "data.image", "train.checkpoint"},
-    "analysis": {"models", "layers", "train.sinks"},
+    "analysis": {"models", "layers", "train.sinks", "data.rows"},
 }
 # The composition root, which nothing below it may know.
 ROOTS = {
@@ -41,6 +41,7 @@ ROOTS = {
     "initial",
     "learner",
     "planning",
+    "previewing",
     "reporting",
     "__main__",
     "commands",

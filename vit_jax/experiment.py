@@ -257,28 +257,8 @@ def build_learner(
 def build_evaluator(
     name: str, section: Mapping[str, Any], learner: Learner, data: pipeline.DataSet
 ) -> Evaluator:
-    """One entry of `config.evals`; without a source of its own it is on the training's."""
-
-    def build(
-        *,
-        split: str,
-        every_steps: int = 0,
-        batch_size: int = data.train.batch_size,
-        source: str | None = None,
-        data_dir: str | None = None,
-        image_key: str | None = None,
-        label_key: str | None = None,
-        labels: Mapping[str, Any] | None = None,
-    ):
-        origin = data.origin.changed(
-            source=source,
-            data_dir=data_dir,
-            image_key=image_key,
-            label_key=label_key,
-            labels=labels,
-        )
-        size = learner.round_up(batch_size)
-        batches = data.evaluation(split, origin=origin, batch_size=size)
-        return learner.evaluator(name, batches, every_steps=every_steps)
-
-    return sections.call(build, section, where=f"config.evals.{name}")
+    """One entry of `config.evals`."""
+    entry = sections.call(pipeline.EvalSettings, section, where=f"config.evals.{name}")
+    size = learner.round_up(entry.batch_size or data.train.batch_size)
+    batches = data.evaluation(entry, batch_size=size)
+    return learner.evaluator(name, batches, every_steps=entry.every_steps)

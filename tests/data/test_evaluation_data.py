@@ -1,5 +1,6 @@
 """Evaluation scores each example once on any number of hosts; unreadable ones are never lost."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def assert_same(left, right):
 def test_every_example_is_evaluated_once(n, batch_size, hosts):
     split = f"train[:{n}]"
     data = [
-        digits(process_index=i, process_count=hosts).evaluation(split, batch_size=batch_size)
+        digits(process_index=i, process_count=hosts).evaluation(
+            pipeline.EvalSettings(split=split), batch_size=batch_size
+        )
         for i in range(hosts)
     ]
     assert {len(d) for d in data} == {-(-n // batch_size)} and data[0].num_examples == n
@@ -62,13 +65,16 @@ def test_every_example_is_evaluated_once(n, batch_size, hosts):
 
 
 def test_ten_thousand_in_512s():
-    data = digits().evaluation("train+train+train+train+train+train+train[:1378]", batch_size=512)
+    data = digits().evaluation(
+        pipeline.EvalSettings(split="train+train+train+train+train+train+train[:1378]"),
+        batch_size=512,
+    )
     masks = [batch["mask"].sum() for batch in data]
     assert data.num_examples == 10_000 and masks == [512] * 19 + [272]
 
 
 def test_evaluation_can_be_repeated_and_is_not_augmented():
-    data = digits().evaluation("test")
+    data = digits().evaluation(pipeline.EvalSettings(split="test"))
     for one, other in zip(data, data, strict=True):
         assert_same(one, other)
     assert np.array_equal(one["image"][0], data.source[one["index"][0]]["image"])
@@ -101,7 +107,10 @@ def test_unreadable_example_stops_with_its_name_and_a_hint(damaged, num_workers,
         num_workers=num_workers,
         num_threads=num_threads,
     )
-    for batches_read in (data.train.iterate(), iter(data.evaluation("train"))):
+    for batches_read in (
+        data.train.iterate(),
+        iter(data.evaluation(pipeline.EvalSettings(split="train"))),
+    ):
         with pytest.raises(UnreadableExample) as caught:
             take(batches_read, 9)
         assert caught.value.place == bad and bad in str(caught.value)
@@ -125,7 +134,7 @@ def test_skipped_example_is_masked_and_counted_once(damaged, num_workers, num_th
         skip_bad_examples=True,
         augment={"crop": "resized"},
     )
-    train, evaluated = data.train, data.evaluation("train")
+    train, evaluated = data.train, data.evaluation(pipeline.EvalSettings(split="train"))
     for rows in (joined(take(train.iterate(), 9)), joined(list(evaluated))):  # 3 epochs and 1
         assert np.array_equal(rows["mask"], rows["index"] != 4)
         skipped = ~rows["mask"]
@@ -134,7 +143,7 @@ def test_skipped_example_is_masked_and_counted_once(damaged, num_workers, num_th
     for read in (train, evaluated):
         assert list(read.bad_examples) == [bad] and "truncated" in read.bad_examples[bad]
     assert sum(bad in record.message for record in caplog.records) == 2
-    strict = data.evaluation("train", skip_bad_examples=False)
+    strict = dataclasses.replace(evaluated, skip_bad_examples=False)
     with pytest.raises(UnreadableExample):
         list(strict)
 

@@ -141,7 +141,7 @@ def test_rectangles_and_resized_crops():
     config = {"crop": "resized", "min_area": 0.3, "flip_probability": 0.5}
     data = digits(image_size=[6, 12], channels=3, augment=config)
     assert data.train(0)["image"].shape == (64, 6, 12, 3)
-    batch = next(iter(data.evaluation("test")))
+    batch = next(iter(data.evaluation(pipeline.EvalSettings(split="test"))))
     assert batch["image"].shape == (64, 6, 12, 3)
 
 

@@ -28,7 +28,7 @@ def draw_curves(metrics: Path, target: Path) -> bool:
     panels = {title: names for title, names in panels.items() if names}
     if not panels:
         return False
-    figure = _figure(4 * len(panels), 3.2)
+    figure = new_figure(4 * len(panels), 3.2)
     for i, (title, names) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), i + 1)
         for name in names:
@@ -49,7 +49,7 @@ def draw_predictions(
     """A contact sheet: uint8[h, w, c] images, each with its caption below."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = _figure(2.0 * columns, 2.4 * rows)
+    figure = new_figure(2.0 * columns, 2.4 * rows)
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image[..., :3], cmap="gray")
@@ -58,7 +58,7 @@ def draw_predictions(
     figure.savefig(target, dpi=120)
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
     # The object interface: no global state, no display, and slow to import, so only on use.
     from matplotlib.figure import Figure
 

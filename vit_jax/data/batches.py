@@ -96,6 +96,10 @@ class Reader:
         """Shape and type of each array of a row."""
         return self._maker.spec
 
+    def first(self, number: int) -> Batch:
+        """The rows of the first positions, as if they were one batch."""
+        return self._make(np.arange(number))
+
     def _batch(self, k: int) -> np.ndarray:
         """int64[b]: the positions of this host's rows of batch k; block `process_index` of H."""
         first = k * self.batch_size + self.process_index * self.rows_per_process

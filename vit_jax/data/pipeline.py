@@ -20,7 +20,51 @@ from vit_jax.data.sources.mixture import Mixture
 from vit_jax.data.sources.origin import Origin
 from vit_jax.errors import InputError
 
-__all__ = ["Batch", "DataSet", "EvalData", "Origin", "TrainData", "build", "open_alike"]
+__all__ = [
+    "Batch",
+    "DataSet",
+    "EvalData",
+    "EvalSettings",
+    "Origin",
+    "TrainData",
+    "build",
+    "open_alike",
+]
+    "Batch",
+    "DataSet",
+    "EvalData",
+    "EvalSettings",
+    "Origin",
+    "TrainData",
+    "build",
+    "open_alike",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """An entry of `config.evals`.
+
+    Attributes:
+      split: see `splits.GRAMMAR`.
+      every_steps: training steps between evaluations; 0 for after the last step only.
+      batch_size: None is that of the training.
+      source, data_dir, image_key, label_key, labels: see `origin.Origin`; what is None is as in
+        the training, or, with a source of its own, as that source has it.
+    """
+
+    split: str
+    every_steps: int = 0
+    batch_size: int | None = None
+    source: str | None = None
+    data_dir: str | None = None
+    image_key: str | None = None
+    label_key: str | None = None
+    labels: Mapping[str, Any] | None = None
+
+    def origin(self, training: Origin) -> Origin:
+        keys = ("source", "data_dir", "image_key", "label_key", "labels")
+        return training.changed(**{name: getattr(self, name) for name in keys})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,30 +83,20 @@ class DataSet:
     class_names: tuple[str, ...]
     train: TrainData
 
-    def evaluation(
-        self,
-        split: str,
-        *,
-        origin: Origin | None = None,
-        batch_size: int | None = None,
-        skip_bad_examples: bool | None = None,
-    ) -> EvalData:
-        """The batches of `split` for evaluation; what is None is as in training."""
+    def evaluation(self, settings: EvalSettings, *, batch_size: int | None = None) -> EvalData:
+        """The batches that an entry of `config.evals` describes."""
         train = self.train
-        source = open_alike(origin or self.origin, split, self.class_names)
         return EvalData(
-            source=source,
+            source=open_alike(settings.origin(self.origin), settings.split, self.class_names),
             preprocessing=self.preprocessing,
-            batch_size=train.batch_size if batch_size is None else batch_size,
+            batch_size=batch_size or settings.batch_size or train.batch_size,
             num_workers=train.num_workers,
             num_threads=train.num_threads,
             prefetch=train.prefetch,
             process_index=train.process_index,
             process_count=train.process_count,
             max_objects=train.max_objects,
-            skip_bad_examples=(
-                train.skip_bad_examples if skip_bad_examples is None else skip_bad_examples
-            ),
+            skip_bad_examples=train.skip_bad_examples,
         )
 
 

@@ -166,7 +166,7 @@ for options in (
 ):
     data = pipeline.build(**options, batch_size=4, image_size=8, seed=0)
     next(data.train.iterate())
-    next(iter(data.evaluation("train")))
+    next(iter(data.evaluation(pipeline.EvalSettings(split="train"))))
 assert not {"jax", "tensorflow"} & set(sys.modules)
 """
 
