@@ -139,6 +139,8 @@ BOX = "[[0, 0, 1, 1]]"
         ("a.csv", "path,label\nx,y\nx,y,z\n", "line 3 has path, label, a column without a name"),
         ("a.csv", "path,label\nx,y\nx,\n", "line 3 has label ''; allowed: a class name"),
         ("a.csv", "path,label\nx,1\nx,-1\n", "line 3 has label '-1'"),
+        ("a.csv", "path,label,label\nx,y,z\n", "line 1 names a column twice"),
+        ("a.csv", "path,label\nx,1000000\n", "a label 1000000, which would make as many"),
         ("a.csv", "path,labels\nx,a;;b\n", "line 2 has labels"),
         ("a.csv", 'path,caption\n"a\nb",c\n,d\n', "line 4 has path ''"),
         ("a.csv", 'path,boxes\nx,"[1, 2]"\n', "line 2 has boxes"),
