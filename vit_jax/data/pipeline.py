@@ -30,15 +30,6 @@ __all__ = [
     "build",
     "open_alike",
 ]
-    "Batch",
-    "DataSet",
-    "EvalData",
-    "EvalSettings",
-    "Origin",
-    "TrainData",
-    "build",
-    "open_alike",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
