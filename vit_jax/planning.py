@@ -19,7 +19,6 @@ from vit_jax.analysis import cost, memory
 from vit_jax.core import Tree
 from vit_jax.data import pipeline
 from vit_jax.data.image import Preprocessing
-from vit_jax.data.sources import open_source
 from vit_jax.errors import InputError
 from vit_jax.layers.embed import grid_size
 from vit_jax.learner import Info, Learner, TrainSettings
@@ -168,13 +167,8 @@ def _checked(section: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _why_closed(given: Mapping[str, Any]) -> str | None:
-    names = ("data_dir", "label_key")
     try:
-        open_source(
-            given["source"],
-            given.get("train", "train"),
-            **{name: given[name] for name in names if name in given},
-        )
+        pipeline.Origin.of(given).open(given.get("train", "train"))
     except InputError as error:
         return str(error)
     return None

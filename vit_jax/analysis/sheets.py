@@ -38,7 +38,9 @@ def draw_batch(
     figure.suptitle(title, fontsize=9)
     for k, (i, image) in enumerate(zip(rows, pictures, strict=True)):
         axes = figure.add_subplot(lines, columns, k + 1)
-        axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0)
+        axes.imshow(
+            image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255
+        )
         axes.set_title(caption(batch, i, class_names), fontsize=7)
         axes.set_axis_off()
         _draw_pixels(axes, batch, i)

@@ -7,9 +7,6 @@ from absl import flags
 
 from vit_jax.commands import parsing
 
-# What of `config.data` tells where the examples are.
-ORIGIN = ("source", "data_dir", "image_key", "label_key", "labels", "merge_classes")
-
 
 def main(arguments: list[str]) -> int:
     values = flags.FlagValues()
@@ -42,8 +39,7 @@ def main(arguments: list[str]) -> int:
     if values.output:
         check_writable(Path(values.output).parent)
     learner, state, config = restoring.restore(workdir, checkpoint=values.checkpoint)
-    keys = {name: config["data"].get(name) for name in ORIGIN}
-    origin = pipeline.Origin(**{name: value for name, value in keys.items() if value}).changed(
+    origin = pipeline.Origin.of(config["data"]).changed(
         source=values.source,
         data_dir=values.data_dir,
         image_key=values.image_key,

@@ -1,7 +1,7 @@
 """Where examples come from, as a config tells it: for training, and for each evaluation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from vit_jax.data.examples import Source
@@ -28,6 +28,13 @@ class Origin:
     label_key: str | None = None
     labels: Mapping[str, Any] | None = None
     merge_classes: bool = False
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> "Origin":
+        """From a `config.data`, which has other keys, too."""
+        return cls(
+            **{field.name: section[field.name] for field in fields(cls) if field.name in section}
+        )
 
     def open(self, split: str, *, class_names: Sequence[str] | None = None) -> Source:
         """The examples of a split.
