@@ -19,7 +19,7 @@ def noise(h, w, c, seed=0):
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos", "box"])
 @pytest.mark.parametrize("c, channels", [(1, 1), (3, 3), (1, 3), (3, 1), (4, 3), (4, 1), (5, 5)])
 @pytest.mark.parametrize("size", [(8, 8), (6, 11), (40, 7)])
 def test_any_image_becomes_the_shape_asked_for(resize, interpolation, c, channels, size):
@@ -132,7 +132,14 @@ def test_preprocessing_json_round_trip():
         {"channels": 0},
         {"channels": True},
         {"resize": "pad"},
-        {"interpolation": "lanczos"},
+        {"interpolation": "spline"},
+        {"interpolation": "area"},
+        {"dialect": "pillow"},
+        {"antialias": False},
+        {"dialect": "timm", "antialias": False},
+        {"dialect": "big_vision", "interpolation": "bicubic"},
+        {"dialect": "big_vision", "antialias": True, "interpolation": "area"},
+        {"resize": "crop", "dialect": "torchvision", "image_size": (8, 9)},
         {"crop_fraction": 0.9},
         {"resize": "crop", "crop_fraction": 0},
         {"resize": "crop", "crop_fraction": 1.1},

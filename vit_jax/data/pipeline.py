@@ -70,7 +70,9 @@ def build(
     augment: Mapping[str, Any] | None = None,
     resize: str = "stretch",
     crop_fraction: float = DEFAULT_CROP_FRACTION,
-    interpolation: str = "bilinear",
+    interpolation: str | None = None,
+    dialect: str | None = None,
+    antialias: bool | None = None,
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.5,),
     shuffle: bool = True,
@@ -91,6 +93,7 @@ def build(
       channels: None is as many as the first image of `train` has.
       augment: the keys of `augment.build_augment`; None is no augmentation.
       resize, crop_fraction, interpolation, mean, std: see `image.Preprocessing`.
+      dialect, antialias: see there, too; `augment` follows the dialect, unless it names its own.
       shuffle, seed: see `TrainData`.
       num_threads, prefetch, skip_bad_examples: see `batches.Reader`; prefetch counts batches.
       process_index, process_count: this host and the number of hosts.
@@ -105,6 +108,8 @@ def build(
         interpolation=interpolation,
         mean=mean,
         std=std,
+        dialect=dialect,
+        antialias=antialias,
     )
     transform = sections.call(
         build_augment, augment or {}, where="config.data.augment", preprocessing=preprocessing
