@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vit_jax import sections
 from vit_jax.data.augment.dialects import dialect_of
 from vit_jax.data.centre import centre_box, centre_crop, check_target
+from vit_jax.data.channels import fewer_channels, to_channels
 from vit_jax.data.decode import Encoded, pixels
 from vit_jax.data.resampling import Resample, resize
 from vit_jax.errors import InputError
@@ -74,9 +74,7 @@ class Preprocessing:
         image = pixels(image)
         if image.ndim != 3 or image.dtype != np.uint8:
             raise InputError(f"An image must be uint8[h,w,c], got {image.dtype}{image.shape}.")
-        if self.channels < image.shape[2]:  # before resizing what would be thrown away
-            image = to_channels(image, self.channels)
-        return to_channels(self._resized(image), self.channels)
+        return to_channels(self._resized(fewer_channels(image, self.channels)), self.channels)
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
         """uint8[h,w,c] -> uint8[H,W,c]."""
@@ -153,29 +151,6 @@ class Preprocessing:
                 f"crop_fraction={self.crop_fraction} has no effect with resize='stretch'; "
                 "leave it out or set resize='crop'."
             )
-
-
-def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """uint8[h,w,c] -> uint8[h,w,channels]: 1 to 3 repeats, 4 drops alpha, 3 to 1 is luma.
-
-    Luma is that of ITU-R BT.601, as Pillow computes it for its mode 'L'.
-
-    Raises:
-      InputError: for any other pair.
-    """
-    found = image.shape[2]
-    if found == channels:
-        return image
-    if found == 1 and channels == 3:
-        return np.repeat(image, 3, axis=2)
-    if found == 4 and channels in (1, 3):
-        return to_channels(image[..., :3], channels)
-    if found == 3 and channels == 1:
-        return np.asarray(Image.fromarray(image).convert("L"))[..., None]
-    raise InputError(
-        f"Cannot turn an image of {found} channels into {channels}; possible: 1 to 3, "
-        "3 to 1, 4 to 3 or 1, and any number to itself."
-    )
 
 
 def positive_int(value: Any, name: str) -> int:

@@ -86,30 +86,33 @@ def resize(
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
-def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[h,w] of any type -> [H,W]: the pixel that the centre of each new pixel falls in."""
-    rows, columns = (
-        ((2 * np.arange(new) + 1) * old) // (2 * new)
-        for new, old in zip(size, labels.shape, strict=True)
-    )
-    return labels[rows[:, None], columns]
-
-
 def _opencv(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    import cv2
-
-    flag = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}[interpolation]
     if image.shape[:2] == tuple(size):
         return image
-    target = (size[1], size[0])
+    law = {"bilinear": _bilinear, "area": _area}[interpolation]
+    exact = image.astype(np.float32)
     if image.shape[2] == 3:
-        found = cv2.resize(image.astype(np.float32), target, interpolation=flag)
+        found = law(exact, size)
     else:  # it drops an axis of one channel, and some of its kernels take four at most
-        found = np.stack(
-            [cv2.resize(p.astype(np.float32), target, interpolation=flag) for p in _planes(image)],
-            axis=-1,
-        )
+        found = np.stack([law(plane, size) for plane in _planes(exact)], axis=-1)
     return np.clip(found, 0, 255).astype(np.uint8)
+
+
+def _bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    import cv2
+
+    # OpenCV averages only where no side grows, so a shrinking side goes first, alone.
+    smaller = tuple(min(new, old) for new, old in zip(size, image.shape[:2], strict=True))
+    for height, width in (smaller, size):
+        if image.shape[:2] != (height, width):
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return image
 
 
 def _planes(image: np.ndarray) -> list[np.ndarray]:
