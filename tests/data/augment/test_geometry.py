@@ -182,12 +182,15 @@ def test_objects_out_of_view_go_with_all_they_have():
     assert after["boxes"].shape == (0, 4) and after["masks"].shape == (0, 5, 5)
 
 
-def test_any_size_takes_the_pixels_that_pillow_takes():
+def test_labels_take_the_pixels_that_pillow_takes_in_any_box_and_size():
     rng = np.random.default_rng(0)
-    for h, w, *size in rng.integers(1, 200, (300, 4)).tolist():
+    for _ in range(300):
+        h, w, *size = rng.integers(1, 200, 4).tolist()
+        top, left = int(rng.integers(h)), int(rng.integers(w))
+        box = Box(top, left, int(rng.integers(1, h - top + 1)), int(rng.integers(1, w - left + 1)))
         image = rng.integers(0, 256, (h, w, 1), np.uint8)
         example = {"image": image, "segmentation": image[..., 0].astype(np.int32)}
-        after = resize_example(example, size, NEAREST)
+        after = crop_and_resize(example, box, size, NEAREST)
         assert np.array_equal(after["image"][..., 0], after["segmentation"])
 
 

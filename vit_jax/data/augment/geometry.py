@@ -246,12 +246,14 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
 def _centres(start: float, stop: float, n: int) -> np.ndarray:
     """int64[n], the pixels in which the centres of n equal parts of start to stop lie.
 
-    Added up one by one as Pillow does, so that a centre between two pixels falls to the same.
+    Added up one by one, and from zero where whole pixels are cut, as Pillow does, so that a
+    centre between two pixels falls to the same.
     """
+    offset = int(start) if float(start).is_integer() else 0
     step = (stop - start) / n
     places = np.full(n, step)
-    places[0] = start + step * 0.5
-    return np.floor(np.add.accumulate(places)).astype(np.int64)
+    places[0] = start - offset + step * 0.5
+    return offset + np.floor(np.add.accumulate(places)).astype(np.int64)
 
 
 def example_size(example: Example) -> tuple[int, int]:
