@@ -6,7 +6,7 @@ from PIL import Image
 from references import load_tensorflow, load_timm, load_torchvision
 
 from vit_jax.data.augment.dialects import DIALECTS
-from vit_jax.data.centre import plan_of, short_side
+from vit_jax.data.centre import plan_of, short_side_size
 from vit_jax.data.image import Preprocessing
 
 # Some of them so that a size or an offset falls on a half, or just beside a whole number.
@@ -42,7 +42,7 @@ def test_the_crop_lies_inside_and_in_the_middle(dialect, crop_fraction):
 def test_the_short_side_is_met_and_the_ratio_kept(dialect):
     rng = np.random.default_rng(0)
     for h, w, side in rng.integers(1, 700, (400, 3)).tolist():
-        found = short_side((h, w), side, dialect=dialect)
+        found = short_side_size((h, w), side, dialect=dialect)
         assert min(found) == side
         assert abs(max(found) - side * max(h, w) / min(h, w)) <= 1
 

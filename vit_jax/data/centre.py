@@ -78,8 +78,8 @@ def check_target(target: tuple[int, int], dialect: str | None):
         )
 
 
-def short_side(size: tuple[int, int], side: int, *, dialect: str) -> tuple[int, int]:
-    """(h, w) scaled until the shorter is `side`: resize_small, or Resize of one number."""
+def short_side_size(size: tuple[int, int], side: int, *, dialect: str | None) -> tuple[int, int]:
+    """(h, w) scaled until the shorter is `side`: resize_small, or else Resize of one number."""
     h, w = size
     if dialect == "big_vision":
         factor = np.float32(side) / np.float32(min(h, w))
@@ -89,19 +89,19 @@ def short_side(size: tuple[int, int], side: int, *, dialect: str) -> tuple[int, 
 
 
 def _big_vision(size: tuple[int, int], target: tuple[int, int], crop_fraction: float) -> Plan:
-    height, width = short_side(size, round(target[0] / crop_fraction), dialect="big_vision")
+    height, width = short_side_size(size, round(target[0] / crop_fraction), dialect="big_vision")
     return Plan(height, width, (height - target[0]) // 2, (width - target[1]) // 2)
 
 
 def _torchvision(size: tuple[int, int], target: tuple[int, int], crop_fraction: float) -> Plan:
     side = round(target[0] / crop_fraction)
-    return _centred(short_side(size, side, dialect="torchvision"), target)
+    return _centred(short_side_size(size, side, dialect="torchvision"), target)
 
 
 def _timm(size: tuple[int, int], target: tuple[int, int], crop_fraction: float) -> Plan:
     covered = [math.floor(side / crop_fraction) for side in target]
     if covered[0] == covered[1]:
-        return _centred(short_side(size, covered[0], dialect="timm"), target)
+        return _centred(short_side_size(size, covered[0], dialect="timm"), target)
     scale = min(found / asked for found, asked in zip(size, covered, strict=True))
     return _centred((round(size[0] / scale), round(size[1] / scale)), target)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from vit_jax import sections
 from vit_jax.data.augment.dialects import dialect_of
-from vit_jax.data.centre import centre_box, centre_crop, check_target
+from vit_jax.data.centre import centre_box, centre_crop, check_target, plan_of
 from vit_jax.data.channels import fewer_channels, to_channels
 from vit_jax.data.decode import Encoded, pixels
 from vit_jax.data.resampling import Resample, resize
@@ -90,6 +90,20 @@ class Preprocessing:
             dialect=self.dialect,
             resample=self.resample,
         )
+
+    def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The (left, top, right, bottom) of what a call shows of an image of (h, w) = size."""
+        h, w = size
+        if self.resize == "stretch":
+            return 0, 0, w, h
+        if self.dialect is None:
+            return centre_box(size, self.image_size, self.crop_fraction)
+        plan = plan_of(
+            size, self.image_size, crop_fraction=self.crop_fraction, dialect=self.dialect
+        )
+        down, right = h / plan.height, w / plan.width
+        bottom, far = plan.top + self.image_size[0], plan.left + self.image_size[1]
+        return plan.left * right, plan.top * down, far * right, bottom * down
 
     @property
     def resample(self) -> Resample:
