@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.data.augment.build import Augment
+from vit_jax.data.augment.build import Transform
+from vit_jax.data.augment.crops import preprocess
 from vit_jax.data.examples import Source, UnreadableExample
 from vit_jax.data.image import Preprocessing, positive_int
 from vit_jax.errors import InputError
@@ -102,7 +103,7 @@ class Reader:
         """Example i transformed; a masked row where it is unreadable and that is allowed."""
         try:
             example = self.source[i]
-            image = transform(example["image"])
+            image = transform(example)["image"]
         except UnreadableExample as error:
             if not self.skip_bad_examples:
                 raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
@@ -143,13 +144,13 @@ class TrainData(Reader):
     the border of epochs, so no example is dropped and n may be smaller than B.
 
     Attributes (besides those of `Reader`):
-      transform: the augmentation, uint8 image and generator -> uint8 image_shape.
+      transform: the augmentation, see `augment.build`; its image is of image_shape.
       image_shape: (h, w, c) of what it returns.
       seed: of order and augmentation, 0 to 2**32 - 1.
       shuffle: False keeps the order of the source in every epoch.
     """
 
-    transform: Augment
+    transform: Transform
     image_shape: tuple[int, int, int]
     seed: int
     shuffle: bool = True
@@ -220,7 +221,7 @@ class EvalData(Reader):
         shape = self.preprocessing.image_shape
         if i >= self.num_examples:
             return _Row(np.zeros(shape, np.uint8), 0, False, -1)
-        return self._row(i, shape, self.preprocessing)
+        return self._row(i, shape, partial(preprocess, preprocessing=self.preprocessing))
 
 
 def default_threads() -> int:
