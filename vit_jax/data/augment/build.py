@@ -20,7 +20,8 @@ import numpy as np
 
 from vit_jax import sections
 from vit_jax.data.augment import geometry, jitter
-from vit_jax.data.augment.build_crop import build_crop
+from vit_jax.data.augment.build_crop import CROPS, build_crop
+from vit_jax.data.augment.dialects import dialect_of
 from vit_jax.data.augment.erasing import build_cutout, build_erasing
 from vit_jax.data.augment.multi_crop import build_multi_crop
 from vit_jax.data.augment.policies import build_policy
@@ -121,6 +122,7 @@ def build_augment(
     Raises:
       InputError: for a value out of range, or one that has no effect.
     """
+    _check_dialect(dialect, crop, used_too=(policy, erasing))
     dialect = preprocessing.dialect if dialect is None else dialect
     if not 0 <= number(min_visible, "augment.min_visible") <= 1:
         raise InputError(f"augment.min_visible is {min_visible}; allowed: 0 to 1.")
@@ -167,6 +169,16 @@ def build_augment(
         before=(*flips, *policies, *coloured),
         after=erased,
     )
+
+
+def _check_dialect(dialect: str | None, crop: str, *, used_too: tuple[Any, ...]):
+    dialect_of(dialect, where="augment.dialect")
+    used = "interpolation" in CROPS.get(crop, ()) or any(one is not None for one in used_too)
+    if dialect is not None and not used:
+        raise InputError(
+            f"augment.dialect has no effect with crop={crop!r}, no policy and no erasing; leave "
+            "it out."
+        )
 
 
 def _flips(probability: float, keypoint_order: tuple[int, ...] | None) -> tuple[Transform, ...]:
