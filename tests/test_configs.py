@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import os
 import runpy
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +14,12 @@ import pytest
 from helpers import ROOT, TINY_MODEL
 
 from vit_jax import experiment, models, weights
+from vit_jax.data.augment.policies import build_policy
 from vit_jax.data.image import Preprocessing
+from vit_jax.data.mixing import Mixing
 
-FILES = sorted((ROOT / "configs").glob("*.py"))
+COMMON = ROOT / "configs" / "common.py"  # no config, but what configs share
+FILES = sorted(set((ROOT / "configs").glob("*.py")) - {COMMON})
 
 
 def settings():
@@ -85,6 +91,58 @@ def test_unknown_setting_lists_the_known():
 
     with pytest.raises(InputError, match="'tpu'.*cpu, gpu"):
         parsing.load_config(f"{ROOT / 'configs' / 'fashion_mnist.py'}:tpu")
+
+
+def test_augreg_has_the_papers_numbers():
+    """Section 3.2 of arXiv:2106.10270: layers and magnitude of RandAugment, alpha of mixup."""
+    paper = {
+        "none": (0, 0, 0.0),
+        "light1": (2, 0, 0.0),
+        "light2": (2, 10, 0.2),
+        "medium1": (2, 15, 0.2),
+        "medium2": (2, 15, 0.5),
+        "strong1": (2, 20, 0.5),
+        "strong2": (2, 20, 0.8),
+    }
+    common = runpy.run_path(str(COMMON))
+    assert list(common["AUGREG"]) == list(paper)
+    for level, (num_ops, magnitude, alpha) in paper.items():
+        augment, mixing = common["augreg"](level)
+        assert Mixing(**mixing).mixup_alpha == alpha
+        assert ("policy" in augment) == (num_ops > 0)
+        if num_ops:
+            policy = build_policy(dialect=augment["dialect"], **augment["policy"])
+            assert (policy.num_ops, policy.magnitude) == (num_ops, magnitude)
+            assert policy.probability == 1 and len(policy.names) == 16
+    with pytest.raises(ValueError, match="'heavy'; allowed: none, light1"):
+        common["augreg"]("heavy")
+
+
+def test_configs_may_import_what_they_share_from_anywhere(tmp_path):
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "common.py").write_text(COMMON.read_text())
+    (folder / "mine.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "from configs.common import augreg\n\n\n"
+        "def get_config(arg):\n"
+        "    augment, mixing = augreg(arg)\n"
+        "    return ConfigDict({'data': {'augment': augment}, 'task': {'mixing': mixing}})\n"
+    )
+    program = (
+        "from vit_jax.commands.parsing import load_config\n"
+        f"config = load_config({str(folder / 'mine.py')!r} + ':strong2')\n"
+        "print(config.data.augment.policy.magnitude, config.task.mixing.mixup_alpha, end='')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == "20 0.8", found.stderr
 
 
 @pytest.mark.parametrize(

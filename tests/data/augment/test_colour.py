@@ -6,7 +6,7 @@ import references
 from pictures import images
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from vit_jax.data.augment import colour, jitter, tensorflow_colour
+from vit_jax.data.augment import colour, jitter, operations, tensorflow_colour
 
 FACTORS = (0.0, 0.1, 0.37, 1.0, 1.54, 2.8, 3.7)
 
@@ -44,16 +44,21 @@ def test_equals_pillow(name, kind, channels):
 
 def test_posterizing_to_no_bits_is_black():
     """As timm's levels ask for; Pillow did it, too, before it refused to."""
-    assert np.all(colour.posterize(images()["noise"], 0) == 0)
+    for bits in (0, -2):
+        assert np.all(colour.posterize(images()["noise"], bits) == 0)
 
 
-def test_views_are_read_right():
+@pytest.mark.parametrize("table", [operations.PILLOW_VALUES, operations.TENSORFLOW_VALUES])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_are_read_right(table, channels):
     """Crops and mirrored images are views with odd strides."""
-    image = images()["noise"]
+    settings = {"Posterize": (3,), "Solarize": (100,), "SolarizeAdd": (40,)}
+    settings |= dict.fromkeys(("Brightness", "Contrast", "Color", "Sharpness"), (1.7,))
+    image = images(channels)["noise"]
     for view in (image[3:20, 5:30], image[:, ::-1]):
-        for name, setting in (("solarize", (100,)), ("equalize", ()), ("sharpness", (1.7,))):
-            function = getattr(colour, name)
-            assert np.array_equal(function(view, *setting), function(view.copy(), *setting))
+        for name, function in table.items():
+            setting = settings.get(name, ())
+            assert np.array_equal(function(view, *setting), function(view.copy(), *setting)), name
 
 
 @pytest.mark.parametrize("function", [colour.saturation, colour.hue, tensorflow_colour.saturation])

@@ -24,11 +24,13 @@ def invert(image: np.ndarray) -> np.ndarray:
 
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
-    """Keeps the `bits` highest bits of each value, 0 to 8.
+    """Keeps the `bits` highest bits of each value; all from 8 on.
 
-    0 makes the image black, as timm's levels mean it; Pillow 13 refuses that, older ones did it.
+    0 and less make the image black, as timm's levels ask for: Pillow 13 refuses that, which older
+    ones did.
     """
-    return image & np.uint8(256 - (1 << (8 - bits)))
+    dropped = min(max(8 - bits, 0), 8)
+    return image & np.uint8(256 - (1 << dropped))
 
 
 def solarize(image: np.ndarray, threshold: float) -> np.ndarray:

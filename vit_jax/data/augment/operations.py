@@ -17,6 +17,7 @@ import numpy as np
 from vit_jax.data import decode
 from vit_jax.data.augment import colour, geometry, matrices, tensorflow_colour
 from vit_jax.data.examples import Example
+from vit_jax.errors import InputError
 
 PILLOW_VALUES = {
     "Invert": colour.invert,
@@ -114,13 +115,26 @@ def perform(
 def change_values(
     example: Example, function: Callable[..., np.ndarray], *arguments: Any
 ) -> Example:
-    """The example with f(image, *arguments) in place of its image, or of each frame."""
+    """The example with f(image, *arguments) in place of its image, or of each frame.
+
+    Raises:
+      InputError: unless there are 1 or 3 channels; colours have no meaning for others.
+    """
     changed = dict(example)
     if "image" in example:
-        changed["image"] = function(decode.pixels(example["image"]), *arguments)
+        changed["image"] = _change(decode.pixels(example["image"]), function, *arguments)
     if "video" in example:
-        changed["video"] = np.stack([function(frame, *arguments) for frame in example["video"]])
+        frames = [_change(frame, function, *arguments) for frame in example["video"]]
+        changed["video"] = np.stack(frames)
     return changed
+
+
+def _change(image: np.ndarray, function: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
+    if image.shape[2] not in (1, 3):
+        raise InputError(
+            f"an image has {image.shape[2]} channels; augmentations of colour allow 1 or 3."
+        )
+    return function(image, *arguments)
 
 
 def size_of(example: Example) -> tuple[int, int]:

@@ -1,0 +1,34 @@
+"""What several configs share: settings of papers under the names that they have there.
+
+from configs.common import augreg
+config.data.augment, config.task.mixing = augreg("medium1")
+"""
+
+# "How to train your ViT?" (arXiv:2106.10270), section 3.2; big_vision has the same numbers as
+# RANDAUG_DEF and MIXUP_DEF in configs/vit_i1k.py. Level: (operations of RandAugment, their
+# magnitude, alpha of mixup). A magnitude of 0 is not nothing: it nearly blackens, see
+# vit_jax/data/augment/levels.py.
+AUGREG = {
+    "none": (0, 0, 0.0),
+    "light1": (2, 0, 0.0),
+    "light2": (2, 10, 0.2),
+    "medium1": (2, 15, 0.2),
+    "medium2": (2, 15, 0.5),
+    "strong1": (2, 20, 0.5),
+    "strong2": (2, 20, 0.8),
+}
+
+
+def augreg(level: str) -> tuple[dict, dict]:
+    """(`data.augment`, `task.mixing`) of an AugReg level, crop and flip included.
+
+    big_vision calls the alpha of mixup p. It mixes with the neighbour in the batch and we with the
+    example half a batch away, which is the same law for shuffled examples.
+    """
+    if level not in AUGREG:
+        raise ValueError(f"there is no AugReg level {level!r}; allowed: {', '.join(AUGREG)}")
+    num_ops, magnitude, alpha = AUGREG[level]
+    augment = dict(dialect="big_vision", crop="inception", flip_probability=0.5)
+    if num_ops:
+        augment["policy"] = dict(name="randaugment", num_ops=num_ops, magnitude=magnitude)
+    return augment, dict(mixup_alpha=alpha)
