@@ -122,6 +122,31 @@ def test_preprocessing_json_round_trip():
         Preprocessing.from_dict(written)
 
 
+def test_dicts_that_were_stored_before_there_were_dialects():
+    stored = {
+        "image_size": [32, 48],
+        "channels": 3,
+        "resize": "crop",
+        "crop_fraction": 0.9,
+        "interpolation": "bicubic",
+        "mean": [0.5],
+        "std": [0.5],
+    }
+    loaded = Preprocessing.from_dict(stored)
+    assert (loaded.dialect, loaded.antialias) == (None, True)
+    assert {**loaded.to_dict(), **stored} == loaded.to_dict()
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("dialect", [None, "big_vision", "torchvision", "timm"])
+def test_a_dialect_fills_in_its_resampling_and_is_stored(resize, dialect):
+    preprocessing = Preprocessing(image_size=(8, 8), channels=3, resize=resize, dialect=dialect)
+    assert preprocessing.antialias == (dialect != "big_vision")
+    is_area = (resize, dialect) == ("crop", "big_vision")
+    assert preprocessing.interpolation == ("area" if is_area else "bilinear")
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+
+
 @pytest.mark.parametrize(
     "changed",
     [

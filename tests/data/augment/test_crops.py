@@ -237,12 +237,13 @@ def test_inception_crop_shapes(c):
 
 
 def test_random_interpolation_is_a_fair_coin():
-    image, crops = noise(40, 40, 3), [inception(resamples=(one,)) for one in RANDOM]
-    coin, counts = inception(resamples=RANDOM), [0, 0]
+    both = tuple(map(Resample, RANDOM))
+    image, crops = noise(40, 40, 3), [inception(resamples=(one,)) for one in both]
+    coin, counts = inception(resamples=both), [0, 0]
     for seed in range(400):
         found = coin({"image": image}, np.random.default_rng(seed))["image"]
-        both = [crop({"image": image}, np.random.default_rng(seed))["image"] for crop in crops]
-        counts[[np.array_equal(found, one) for one in both].index(True)] += 1
+        each = [crop({"image": image}, np.random.default_rng(seed))["image"] for crop in crops]
+        counts[[np.array_equal(found, one) for one in each].index(True)] += 1
     assert sum(counts) == 400 and stats.binomtest(counts[0], 400).pvalue > 0.01
 
 

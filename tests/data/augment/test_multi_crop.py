@@ -122,6 +122,7 @@ def test_settings_of_all_views_hold_for_each():
         ({}, {"min_area": 0.1}, "min_area has no effect.*global_area"),
         ({}, {"solarize": {}}, "solarize has no effect.*multi_crop.solarize"),
         ({}, {"gaussian_blur": {}}, "gaussian_blur has no effect.*multi_crop.blur"),
+        ({}, {"scaled_decode": True}, "scaled_decode has no effect"),
         ({"num_local": -1}, {}, "num_local is -1"),
         ({"local_size": 0}, {}, "local_size"),
         ({"global_area": (0.5, 0.4)}, {}, "global_area"),

@@ -77,6 +77,7 @@ def build_augment(
     padding_mode: str | None = None,
     interpolation: str | None = None,
     antialias: bool | None = None,
+    scaled_decode: bool | None = None,
     min_visible: float = 0.0,
     flip_probability: float = 0.0,
     keypoint_order: tuple[int, ...] | None = None,
@@ -111,6 +112,8 @@ def build_augment(
       interpolation: for 'inception', 'resize_small', 'simple': see `resampling`, or 'random' for
         a coin between bilinear and bicubic; None is the dialect's.
       antialias: for the same; None is the dialect's.
+      scaled_decode: for the same: whether JPEGs may be decoded at a half, quarter or eighth of
+        their size where that is enough; faster, nearly the same pixels. None is no.
       min_visible: objects of which a crop leaves less than this share are dropped.
       flip_probability: of mirroring left and right; 0.5 is usual, 0 for text and digits.
       keypoint_order: of keypoints in the mirror, see `geometry.flip`.
@@ -140,6 +143,7 @@ def build_augment(
             padding_mode=padding_mode,
             interpolation=interpolation,
             antialias=antialias,
+            scaled_decode=scaled_decode,
         ),
     )
     flips = _flips(flip_probability, keypoint_order)
@@ -160,7 +164,14 @@ def build_augment(
     if multi_crop is None:
         steps = (cut, *flips, *policies, *coloured, *erased)
         return Chain(steps=steps) if len(steps) > 1 else cut
-    _check_multi_crop(crop, min_area, max_area, gaussian_blur, solarize)
+    _check_multi_crop(
+        crop,
+        min_area=(min_area, "; set multi_crop.global_area"),
+        max_area=(max_area, "; set multi_crop.global_area"),
+        gaussian_blur=(gaussian_blur, "; set multi_crop.blur"),
+        solarize=(solarize, "; set multi_crop.solarize"),
+        scaled_decode=(scaled_decode, ", which decodes an image once for all its views"),
+    )
     return sections.call(
         build_multi_crop,
         multi_crop,
@@ -220,23 +231,10 @@ def _erased(
     return tuple(steps)
 
 
-def _check_multi_crop(
-    crop: str,
-    min_area: float | None,
-    max_area: float | None,
-    gaussian_blur: Mapping[str, Any] | None,
-    solarize: Mapping[str, Any] | None,
-):
+def _check_multi_crop(crop: str, **unused: tuple[Any, str]):
+    """Refuses what multi-crop does not use: name=(value, what to do instead)."""
     if crop not in ("inception", "resized"):
         raise InputError(f"augment.crop is {crop!r}; multi_crop needs crop='inception'.")
-    settings = {
-        "min_area": (min_area, "global_area"),
-        "max_area": (max_area, "global_area"),
-        "gaussian_blur": (gaussian_blur, "blur"),
-        "solarize": (solarize, "solarize"),
-    }
-    for name, (value, instead) in settings.items():
+    for name, (value, instead) in unused.items():
         if value is not None:
-            raise InputError(
-                f"augment.{name} has no effect with multi_crop; set multi_crop.{instead}."
-            )
+            raise InputError(f"augment.{name} has no effect with multi_crop{instead}.")

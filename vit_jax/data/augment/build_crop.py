@@ -13,7 +13,7 @@ from vit_jax.errors import InputError
 
 Crop = Unmoved | Shift | InceptionCrop | ResizedWindow
 
-_RESAMPLED = ("interpolation", "antialias")
+_RESAMPLED = ("interpolation", "antialias", "scaled_decode")
 _AREAS = ("min_area", "max_area", "aspect_ratios")
 _PADDED = ("padding", "padding_mode")
 # The keys that each crop uses.
@@ -71,6 +71,7 @@ def _inception(
     aspect_ratios: tuple[float, float] | None,
     interpolation: str | None,
     antialias: bool | None,
+    scaled_decode: bool | None,
 ) -> InceptionCrop:
     own = dialect_of(dialect, where="augment.dialect") or TORCHVISION
     low = own.crop_area[0] if min_area is None else number(min_area, "augment.min_area")
@@ -89,13 +90,14 @@ def _inception(
         size=preprocessing.image_size,
         channels=preprocessing.channels,
         resamples=_resamples(
-            preprocessing, dialect, "train_interpolation", interpolation, antialias
+            preprocessing, dialect, "train_interpolation", interpolation, antialias, scaled_decode
         ),
         law=own.crop_law,
         area=(low, high),
         ratio=ratio,
         attempts=own.crop_attempts,
         min_visible=min_visible,
+        scaled_decode=bool(scaled_decode),
     )
 
 
@@ -107,6 +109,7 @@ def _resize_small(
     short_side: int | None,
     interpolation: str | None,
     antialias: bool | None,
+    scaled_decode: bool | None,
 ) -> ResizedWindow:
     least = max(preprocessing.image_size)
     if short_side is None:
@@ -117,13 +120,14 @@ def _resize_small(
         size=preprocessing.image_size,
         channels=preprocessing.channels,
         resamples=_resamples(
-            preprocessing, dialect, "crop_interpolation", interpolation, antialias
+            preprocessing, dialect, "crop_interpolation", interpolation, antialias, scaled_decode
         ),
         short_side=short_side,
         padding=0,
         padding_mode="constant",
         dialect=dialect,
         min_visible=min_visible,
+        scaled_decode=bool(scaled_decode),
     )
 
 
@@ -136,6 +140,7 @@ def _simple(
     padding_mode: str | None,
     interpolation: str | None,
     antialias: bool | None,
+    scaled_decode: bool | None,
 ) -> ResizedWindow:
     padding = SIMPLE_PADDING if padding is None else padding
     mode = _padding_mode(padding, padding_mode or "reflect", "simple", preprocessing.image_size)
@@ -143,13 +148,14 @@ def _simple(
         size=preprocessing.image_size,
         channels=preprocessing.channels,
         resamples=_resamples(
-            preprocessing, dialect, "crop_interpolation", interpolation, antialias
+            preprocessing, dialect, "crop_interpolation", interpolation, antialias, scaled_decode
         ),
         short_side=max(preprocessing.image_size),
         padding=padding,
         padding_mode=mode,
         dialect=dialect,
         min_visible=min_visible,
+        scaled_decode=bool(scaled_decode),
     )
 
 
@@ -173,6 +179,7 @@ def _resamples(
     default: str,
     interpolation: str | None,
     antialias: bool | None,
+    scaled_decode: bool | None,
 ) -> tuple[Resample, ...]:
     """What to draw from: as set, else as the dialect has it, else as evaluation does it."""
     own = dialect_of(dialect, where="augment.dialect")
@@ -180,9 +187,13 @@ def _resamples(
         antialias = own.antialias if own else preprocessing.antialias
     if interpolation is None:
         interpolation = getattr(own, default) if own else preprocessing.interpolation
-    if interpolation == "random":
-        return tuple(one._replace(antialias=antialias).check(where=_WHERE) for one in RANDOM)
-    return (Resample(interpolation, antialias).check(where=_WHERE),)
+    names = RANDOM if interpolation == "random" else (interpolation,)
+    if scaled_decode and (not antialias or "area" in names):
+        raise InputError(
+            "augment.scaled_decode averages pixels, which needs antialias=True and an "
+            "interpolation other than 'area'."
+        )
+    return tuple(Resample(name, antialias).check(where=_WHERE) for name in names)
 
 
 _WHERE = "augment.interpolation"

@@ -26,7 +26,7 @@ from vit_jax.data.examples import Example
 from vit_jax.data.image import Preprocessing
 from vit_jax.data.resampling import Resample
 
-RANDOM = (Resample("bilinear"), Resample("bicubic"))  # what timm calls interpolation='random'
+RANDOM = ("bilinear", "bicubic")  # what timm calls interpolation='random'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,7 @@ class InceptionCrop:
       area: least and largest share of the image.
       ratio: least and largest width / height of the box, also where `size` is no square.
       attempts: at a box that fits.
+      scaled_decode: see `geometry.crop_and_resize`.
     """
 
     size: tuple[int, int]
@@ -89,6 +90,7 @@ class InceptionCrop:
     ratio: tuple[float, float]
     attempts: int
     min_visible: float = 0.0
+    scaled_decode: bool = False
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         box = LAWS[self.law](
@@ -105,6 +107,7 @@ class InceptionCrop:
             _drawn(self.resamples, rng),
             channels=self.channels,
             min_visible=self.min_visible,
+            scaled_decode=self.scaled_decode,
         )
 
 
@@ -120,6 +123,7 @@ class ResizedWindow:
       padding: pixels that are then added to each side.
       padding_mode: 'constant' (zeros) or 'reflect'.
       dialect: whose rounding of the longer side; None is torchvision's.
+      scaled_decode: see `geometry.crop_and_resize`.
     """
 
     size: tuple[int, int]
@@ -130,12 +134,18 @@ class ResizedWindow:
     padding_mode: str
     dialect: str | None
     min_visible: float = 0.0
+    scaled_decode: bool = False
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         h, w = geometry.example_size(example)
         size = short_side_size((h, w), self.short_side, dialect=self.dialect)
         example = geometry.crop_and_resize(
-            example, Box(0, 0, h, w), size, _drawn(self.resamples, rng), channels=self.channels
+            example,
+            Box(0, 0, h, w),
+            size,
+            _drawn(self.resamples, rng),
+            channels=self.channels,
+            scaled_decode=self.scaled_decode,
         )
         if self.padding:
             sides = dict.fromkeys(("left", "top", "right", "bottom"), self.padding)
