@@ -129,7 +129,8 @@ def test_damaged_video_files_are_never_filled_up(codec, form):
         try:
             frames = found.decode(range(found.num_frames))
             assert len(frames) == found.num_frames
-            assert k >= 30 or not promises or found.num_frames == N
+            # Matroska promises an end, not a number; frames in between may be stored last.
+            assert k >= 30 or not promises or found.num_frames >= N - 2 * (form == "matroska")
             counts[0] += 1
         except UnreadableExample as error:
             assert error.place == "broken"
@@ -140,7 +141,7 @@ def test_damaged_video_files_are_never_filled_up(codec, form):
 @pytest.mark.parametrize("form", ANIMATIONS)
 def test_truncated_animations_are_refused(form):
     data = animation(film(), form, **ANIMATIONS[form])
-    for end in range(0, len(data) - 20, len(data) // 30):
+    for end in range(12, len(data) - 20, len(data) // 30):  # 12 tell the format
         found = EncodedVideo(data[:end], "broken")
         with pytest.raises(UnreadableExample, match="broken"):
             if len(found.decode(range(found.num_frames))) < N and form == "GIF":
