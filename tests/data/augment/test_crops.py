@@ -213,6 +213,62 @@ def test_a_drawn_box_becomes_the_image_of_torchvision(interpolation):
         assert np.array_equal(found, np.asarray(expected))
 
 
+@pytest.mark.reference
+@pytest.mark.parametrize("side", [24, 33])
+def test_simple_is_that_of_deit(side):
+    """Resize(side, bicubic) and RandomCrop(side, padding=4, padding_mode='reflect')."""
+    load_torchvision()
+    from torchvision.transforms import InterpolationMode, functional
+
+    crop = window(
+        size=(side, side),
+        channels=3,
+        resamples=(Resample("bicubic"),),
+        short_side=side,
+        padding=4,
+        padding_mode="reflect",
+    )
+    for seed, size in enumerate([(50, 77), (91, 40), (30, 30)]):
+        image, rng = noise(*size, 3), np.random.default_rng(seed)
+        resized = functional.resize(Image.fromarray(image), side, InterpolationMode.BICUBIC)
+        padded = functional.pad(resized, 4, padding_mode="reflect")
+        top, left = (int(rng.integers(n - side + 1)) for n in (padded.height, padded.width))
+        expected = functional.crop(padded, top, left, side, side)
+        found = crop({"image": image}, np.random.default_rng(seed))["image"]
+        assert np.array_equal(found, np.asarray(expected))
+
+
+@pytest.mark.reference
+def test_drawn_boxes_and_windows_become_the_images_of_big_vision():
+    """`inception_crop(17)` and `resize_small(24)|random_crop(17)`, spelt out in TensorFlow."""
+    tensorflow = load_tensorflow()
+    own, image = DIALECTS["big_vision"], noise(60, 90, 3)
+    law = dict(area=own.crop_area, ratio=own.crop_ratio, attempts=own.crop_attempts)
+    inception_crop = inception(
+        size=(17, 17), resamples=(Resample("bilinear", False),), law=own.crop_law, **law
+    )
+    small_crop = window(
+        size=(17, 17),
+        channels=3,
+        resamples=(Resample("area", False),),
+        short_side=24,
+        dialect="big_vision",
+    )
+    small = tensorflow.image.resize(image, (24, 36), method="area").numpy()
+    for seed in range(20):
+        box = uniform_height((60, 90), np.random.default_rng(seed), **law)
+        cut = image[box.top : box.top + box.height, box.left : box.left + box.width]
+        rng = np.random.default_rng(seed)
+        top, left = int(rng.integers(24 - 17 + 1)), int(rng.integers(36 - 17 + 1))
+        for crop, expected in (
+            (inception_crop, tensorflow.image.resize(cut, (17, 17)).numpy()),
+            (small_crop, small[top : top + 17, left : left + 17]),
+        ):
+            found = crop({"image": image}, np.random.default_rng(seed))["image"].astype(float)
+            # Cut off to whole levels; 0.02 is what float32 in another order was seen to make.
+            assert np.all((found <= expected + 0.02) & (expected - 0.02 < found + 1))
+
+
 # from box to image
 
 

@@ -28,7 +28,7 @@ pp/ops_image.py with TensorFlow 2.21, torchvision 0.29 and timm 1.0.31 on PIL im
       area of the image   (has none)               0.02 to 0.33             0.02 to 1/3, over the
                                                                             number of boxes
       aspect ratio        (has none)               0.3 to 3.3, its log      0.3 to 1/0.3, its log
-      default fill        (has none)               0 before normalisation   the mean
+      number of boxes     (has none)               1                        1 to max_count
 
 Where no dialect is set: evaluation resamples the exact box that the crop sees, without rounding
 an intermediate size, antialiased; the inception crop is torchvision's with the interpolation of
