@@ -19,7 +19,7 @@ def noise(h, w, c, seed=0):
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos", "box"])
 @pytest.mark.parametrize("c, channels", [(1, 1), (3, 3), (1, 3), (3, 1), (4, 3), (4, 1), (5, 5)])
 @pytest.mark.parametrize("size", [(8, 8), (6, 11), (40, 7)])
 def test_any_image_becomes_the_shape_asked_for(resize, interpolation, c, channels, size):
@@ -122,6 +122,31 @@ def test_preprocessing_json_round_trip():
         Preprocessing.from_dict(written)
 
 
+def test_dicts_that_were_stored_before_there_were_dialects():
+    stored = {
+        "image_size": [32, 48],
+        "channels": 3,
+        "resize": "crop",
+        "crop_fraction": 0.9,
+        "interpolation": "bicubic",
+        "mean": [0.5],
+        "std": [0.5],
+    }
+    loaded = Preprocessing.from_dict(stored)
+    assert (loaded.dialect, loaded.antialias) == (None, True)
+    assert {**loaded.to_dict(), **stored} == loaded.to_dict()
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("dialect", [None, "big_vision", "torchvision", "timm"])
+def test_a_dialect_fills_in_its_resampling_and_is_stored(resize, dialect):
+    preprocessing = Preprocessing(image_size=(8, 8), channels=3, resize=resize, dialect=dialect)
+    assert preprocessing.antialias == (dialect != "big_vision")
+    is_area = (resize, dialect) == ("crop", "big_vision")
+    assert preprocessing.interpolation == ("area" if is_area else "bilinear")
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -132,7 +157,14 @@ def test_preprocessing_json_round_trip():
         {"channels": 0},
         {"channels": True},
         {"resize": "pad"},
-        {"interpolation": "lanczos"},
+        {"interpolation": "spline"},
+        {"interpolation": "area"},
+        {"dialect": "pillow"},
+        {"antialias": False},
+        {"dialect": "timm", "antialias": False},
+        {"dialect": "big_vision", "interpolation": "bicubic"},
+        {"dialect": "big_vision", "antialias": True, "interpolation": "area"},
+        {"resize": "crop", "dialect": "torchvision", "image_size": (8, 9)},
         {"crop_fraction": 0.9},
         {"resize": "crop", "crop_fraction": 0},
         {"resize": "crop", "crop_fraction": 1.1},

@@ -236,3 +236,10 @@ def test_it_works_under_absl_flags_and_lets_the_program_end():
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_the_dialect_is_that_of_evaluation_and_of_augmentation():
+    data = digits(dialect="big_vision", augment={"crop": "inception"}, resize="crop")
+    assert data.preprocessing.dialect == "big_vision"
+    assert data.preprocessing.interpolation == "area"
+    assert data.train.transform.law == "uniform_height"

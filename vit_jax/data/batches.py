@@ -19,6 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
+from vit_jax.data.augment.crops import preprocess
 from vit_jax.data.examples import Example, Source
 from vit_jax.data.image import Preprocessing, positive_int
 from vit_jax.data.order import Order
@@ -211,8 +212,7 @@ class Preprocessed:
     preprocessing: Preprocessing
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        labels = {name: example[name] for name in ("label", "labels") if name in example}
-        return {"image": self.preprocessing(example["image"]), **labels}
+        return preprocess(example, preprocessing=self.preprocessing)
 
 
 def default_workers() -> int:

@@ -1,4 +1,4 @@
-"""The fixed preprocessing of evaluation, and the resampling that augmentation shares with it.
+"""The fixed preprocessing of evaluation.
 
 Images are uint8[h,w,c] arrays until they reach the device, where they are normalised; a
 quarter of the bytes of float32 travel. `Preprocessing` also carries that normalisation,
@@ -15,18 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vit_jax import sections
+from vit_jax.data.augment.dialects import dialect_of
+from vit_jax.data.centre import centre_box, centre_crop, check_target, plan_of
+from vit_jax.data.channels import fewer_channels, to_channels
 from vit_jax.data.decode import Encoded, pixels
+from vit_jax.data.resampling import Resample, resize
 from vit_jax.errors import InputError
 
-# Pillow widens these kernels when it shrinks an image, so all but 'nearest' antialias.
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 RESIZES = ("stretch", "crop")
 DEFAULT_CROP_FRACTION = 0.875  # 224 / 256, the usual evaluation crop on ImageNet
 
@@ -41,7 +38,11 @@ class Preprocessing:
       resize: 'stretch' resizes to image_size whatever the aspect ratio; 'crop' keeps the
         ratio, scales so that image_size / crop_fraction just fits, and cuts the centre.
       crop_fraction: for 'crop'. 0.875 is 224 / 256; 1 cuts as little as possible.
-      interpolation: 'nearest', 'bilinear' or 'bicubic', the last two antialiased.
+      interpolation: see `resampling`; None is bilinear, or what the dialect uses.
+      dialect: 'big_vision', 'torchvision' or 'timm': whose rounding and resampling, see
+        `augment.dialects`; None rounds no intermediate size and antialiases.
+      antialias: whether shrinking antialiases; None is what the dialect does. Only big_vision
+        leaves a choice.
       mean, std: of the pixels in units of the range [0, 1], one number or one a channel.
         Applied on the device, not here.
     """
@@ -50,9 +51,11 @@ class Preprocessing:
     channels: int
     resize: str = "stretch"
     crop_fraction: float = DEFAULT_CROP_FRACTION
-    interpolation: str = "bilinear"
+    interpolation: str | None = None
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
+    dialect: str | None = None
+    antialias: bool | None = None
 
     def __post_init__(self):
         _set(self, "channels", positive_int(self.channels, "channels"))
@@ -63,7 +66,7 @@ class Preprocessing:
         for name in ("mean", "std"):
             _set(self, name, self._statistics(name))
         sections.choose(dict.fromkeys(RESIZES), self.resize, where="resize")
-        sections.choose(INTERPOLATIONS, self.interpolation, where="interpolation")
+        self._fill_in_resampling()
         self._check_crop_fraction()
 
     def __call__(self, image: np.ndarray | Encoded) -> np.ndarray:
@@ -71,14 +74,41 @@ class Preprocessing:
         image = pixels(image)
         if image.ndim != 3 or image.dtype != np.uint8:
             raise InputError(f"An image must be uint8[h,w,c], got {image.dtype}{image.shape}.")
-        if self.channels < image.shape[2]:  # before resizing what would be thrown away
-            image = to_channels(image, self.channels)
-        if self.resize == "crop":
+        return to_channels(self._resized(fewer_channels(image, self.channels)), self.channels)
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        """uint8[h,w,c] -> uint8[H,W,c]."""
+        if self.resize == "stretch":
+            return resize(image, self.image_size, self.interpolation, antialias=self.antialias)
+        if self.dialect is None:
             box = centre_box(image.shape[:2], self.image_size, self.crop_fraction)
-            image = resize(image, self.image_size, self.interpolation, box=box)
-        else:
-            image = resize(image, self.image_size, self.interpolation)
-        return to_channels(image, self.channels)
+            return resize(image, self.image_size, self.interpolation, box=box)
+        return centre_crop(
+            image,
+            self.image_size,
+            crop_fraction=self.crop_fraction,
+            dialect=self.dialect,
+            resample=self.resample,
+        )
+
+    def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The (left, top, right, bottom) of what a call shows of an image of (h, w) = size."""
+        h, w = size
+        if self.resize == "stretch":
+            return 0, 0, w, h
+        if self.dialect is None:
+            return centre_box(size, self.image_size, self.crop_fraction)
+        plan = plan_of(
+            size, self.image_size, crop_fraction=self.crop_fraction, dialect=self.dialect
+        )
+        down, right = h / plan.height, w / plan.width
+        bottom, far = plan.top + self.image_size[0], plan.left + self.image_size[1]
+        return plan.left * right, plan.top * down, far * right, bottom * down
+
+    @property
+    def resample(self) -> Resample:
+        """How it makes pixels between pixels."""
+        return Resample(self.interpolation, self.antialias)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -105,6 +135,28 @@ class Preprocessing:
             )
         return values
 
+    def _fill_in_resampling(self):
+        """Replaces what is unset by the dialect's own, and refuses what it does not have."""
+        dialect = dialect_of(self.dialect, where="dialect")
+        if self.antialias is False and self.dialect != "big_vision":
+            raise InputError(
+                f"antialias is False with dialect={self.dialect!r}, which always antialiases; "
+                "leave it out or set dialect='big_vision'."
+            )
+        if self.interpolation is None:
+            own = dialect and getattr(dialect, f"{self.resize}_interpolation")
+            _set(self, "interpolation", own or "bilinear")
+        if self.antialias is None:
+            _set(self, "antialias", dialect.antialias if dialect else True)
+        self.resample.check(where="interpolation")
+        if self.interpolation == "area" and (self.antialias or self.dialect != "big_vision"):
+            raise InputError(
+                f"interpolation is 'area' with dialect={self.dialect!r} and antialias="
+                f"{self.antialias}; it needs dialect='big_vision', and no antialias=True."
+            )
+        if self.resize == "crop":
+            check_target(self.image_size, self.dialect)
+
     def _check_crop_fraction(self):
         if not 0 < number(self.crop_fraction, "crop_fraction") <= 1:
             raise InputError(f"crop_fraction is {self.crop_fraction}; it must be in (0, 1].")
@@ -113,65 +165,6 @@ class Preprocessing:
                 f"crop_fraction={self.crop_fraction} has no effect with resize='stretch'; "
                 "leave it out or set resize='crop'."
             )
-
-
-def centre_box(
-    size: tuple[int, int], target: tuple[int, int], crop_fraction: float
-) -> tuple[float, float, float, float]:
-    """The (left, top, right, bottom) of the centre crop, in pixels of an image of `size`.
-
-    The image is thought scaled, ratio kept, until it just covers target / crop_fraction; the
-    box is what the central `target` pixels see. Resampling that box directly gives the same
-    image as resizing and then cropping, without rounding the intermediate size.
-    """
-    (h, w), (height, width) = size, target
-    scale = max(height / h, width / w) / crop_fraction
-    box_height, box_width = height / scale, width / scale
-    left, top = (w - box_width) / 2, (h - box_height) / 2
-    # Pillow refuses a box that leaves the image by one rounding error.
-    return max(left, 0.0), max(top, 0.0), min(left + box_width, w), min(top + box_height, h)
-
-
-def resize(
-    image: np.ndarray,
-    size: tuple[int, int],
-    interpolation: str,
-    *,
-    box: tuple[float, float, float, float] | None = None,
-) -> np.ndarray:
-    """Resamples uint8[h,w,c], or a box of it, to uint8[H,W,c]; (H, W) = size."""
-    h, w, c = image.shape
-    if (h, w) == tuple(size) and box in (None, (0, 0, w, h)):
-        return image
-    target, kernel = (size[1], size[0]), INTERPOLATIONS[interpolation]  # Pillow: width first
-    if c == 3:
-        return np.asarray(Image.fromarray(image).resize(target, kernel, box=box))
-    # Channel by channel, because Pillow premultiplies the colours of four channels by the last.
-    planes = [Image.fromarray(image[..., k]).resize(target, kernel, box=box) for k in range(c)]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
-
-
-def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """uint8[h,w,c] -> uint8[h,w,channels]: 1 to 3 repeats, 4 drops alpha, 3 to 1 is luma.
-
-    Luma is that of ITU-R BT.601, as Pillow computes it for its mode 'L'.
-
-    Raises:
-      InputError: for any other pair.
-    """
-    found = image.shape[2]
-    if found == channels:
-        return image
-    if found == 1 and channels == 3:
-        return np.repeat(image, 3, axis=2)
-    if found == 4 and channels in (1, 3):
-        return to_channels(image[..., :3], channels)
-    if found == 3 and channels == 1:
-        return np.asarray(Image.fromarray(image).convert("L"))[..., None]
-    raise InputError(
-        f"Cannot turn an image of {found} channels into {channels}; possible: 1 to 3, "
-        "3 to 1, 4 to 3 or 1, and any number to itself."
-    )
 
 
 def positive_int(value: Any, name: str) -> int:

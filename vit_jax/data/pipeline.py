@@ -117,7 +117,9 @@ def build(
     augment: Mapping[str, Any] | None = None,
     resize: str = "stretch",
     crop_fraction: float = DEFAULT_CROP_FRACTION,
-    interpolation: str = "bilinear",
+    interpolation: str | None = None,
+    dialect: str | None = None,
+    antialias: bool | None = None,
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.5,),
     shuffle: bool = True,
@@ -141,6 +143,7 @@ def build(
       channels: None is as many as the first image of `train` has.
       augment: the keys of `augment.build_augment`; None is no augmentation.
       resize, crop_fraction, interpolation, mean, std: see `image.Preprocessing`.
+      dialect, antialias: see there, too; `augment` follows the dialect, unless it names its own.
       shuffle, seed, repeats: see `order.Order`.
       max_objects, num_workers, num_threads, prefetch, skip_bad_examples: see `batches.Reader`.
       process_index, process_count: this host and the number of hosts.
@@ -162,6 +165,8 @@ def build(
         interpolation=interpolation,
         mean=mean,
         std=std,
+        dialect=dialect,
+        antialias=antialias,
     )
     is_mixture = isinstance(examples, Mixture)
     order = Order(
@@ -171,9 +176,12 @@ def build(
         shuffle=shuffle,
         repeats=repeats,
     )
+    transform = sections.call(
+        build_augment, augment or {}, where="config.data.augment", preprocessing=preprocessing
+    )
     data = TrainData(
         source=examples,
-        transform=Augmented(preprocessing, augment or {}),
+        transform=transform,
         order=order,
         batch_size=batch_size,
         num_workers=num_workers,
@@ -198,25 +206,3 @@ def _channels(source: Source, skip_bad_examples: bool) -> int:
             if not skip_bad_examples:
                 raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
     raise InputError(f"{source.name} has no readable image among its {len(source)}.")
-
-
-class Augmented:
-    def __init__(self, preprocessing, settings):
-        self._settings = preprocessing, dict(settings)
-        self._build()
-
-    def _build(self):
-        preprocessing, settings = self._settings
-        self._augment = sections.call(
-            build_augment, settings, where="config.data.augment", preprocessing=preprocessing
-        )
-
-    def __call__(self, example, rng):
-        return {**example, "image": self._augment(example["image"], rng)}
-
-    def __getstate__(self):
-        return self._settings
-
-    def __setstate__(self, state):
-        self._settings = state
-        self._build()

@@ -1,197 +1,240 @@
-"""Random augmentations of one uint8[h,w,c] image, each `f(image, rng, *, ...) -> image`.
+"""The random augmentation of an example, put together from its settings.
 
-Every draw comes from the generator passed in, which the pipeline derives from the
-example's global index; so an augmented example depends on nothing else.
+    crop -> flip -> policy -> colour jitter -> grey -> blur -> solarise -> erasing -> Cutout
+
+is the order of timm's create_transform, torchvision's classification presets, DeiT III, DINO and
+big_vision's configs, as far as each has these steps. Erasing stands last there too, after the
+normalisation, which here follows on the device; see `erasing` for what that changes.
+
+Every draw comes from the generator passed in, which the pipeline derives from the example's
+position in the endless stream; so an augmented example depends on nothing else.
 
 Letters: h, w, c = height, width, channels.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.decode import Encoded, pixels
-from vit_jax.data.image import Preprocessing, number, resize, to_channels
+from vit_jax.data.augment import geometry, jitter
+from vit_jax.data.augment.build_crop import CROPS, build_crop
+from vit_jax.data.augment.dialects import dialect_of
+from vit_jax.data.augment.erasing import build_cutout, build_erasing
+from vit_jax.data.augment.multi_crop import build_multi_crop
+from vit_jax.data.augment.policies import build_policy
+from vit_jax.data.examples import Example
+from vit_jax.data.image import Preprocessing, number
 from vit_jax.errors import InputError
 
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Transform = Callable[[Example, np.random.Generator], Example]
 
-CROPS = ("none", "resized", "shift")
-PADDING_MODES = ("constant", "reflect")
-ASPECT_RATIOS = (3 / 4, 4 / 3)  # width / height; arXiv:1409.4842, section 6
-CROP_TRIES = 10  # as torchvision's RandomResizedCrop
-_LOG_RATIOS = (math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1]))
+COLOURS = {
+    "color_jitter": jitter.build_color_jitter,
+    "grayscale": jitter.build_grayscale,
+    "gaussian_blur": jitter.build_gaussian_blur,
+    "solarize": jitter.build_solarize,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """Mirrors left and right with a probability; see `geometry.flip`."""
+
+    probability: float
+    keypoint_order: tuple[int, ...] | None = None
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        if rng.random() >= self.probability:
+            return example
+        return geometry.flip(example, keypoint_order=self.keypoint_order)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """One step after another."""
+
+    steps: tuple[Transform, ...]
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        for step in self.steps:
+            example = step(example, rng)
+        return example
 
 
 def build_augment(
     *,
     preprocessing: Preprocessing,
+    dialect: str | None = None,
     crop: str = "none",
-    min_area: float = 0.08,
-    max_area: float = 1.0,
-    padding: int = 0,
-    padding_mode: str = "constant",
+    min_area: float | None = None,
+    max_area: float | None = None,
+    aspect_ratios: tuple[float, float] | None = None,
+    short_side: int | None = None,
+    padding: int | None = None,
+    padding_mode: str | None = None,
+    interpolation: str | None = None,
+    antialias: bool | None = None,
+    scaled_decode: bool | None = None,
+    min_visible: float = 0.0,
     flip_probability: float = 0.0,
-) -> Augment:
-    """Returns `augment(image, rng)`: uint8[h,w,c] -> preprocessing.image_shape.
+    keypoint_order: tuple[int, ...] | None = None,
+    policy: Mapping[str, Any] | None = None,
+    color_jitter: Mapping[str, Any] | None = None,
+    grayscale: Mapping[str, Any] | None = None,
+    gaussian_blur: Mapping[str, Any] | None = None,
+    solarize: Mapping[str, Any] | None = None,
+    erasing: Mapping[str, Any] | None = None,
+    cutout: Mapping[str, Any] | None = None,
+    multi_crop: Mapping[str, Any] | None = None,
+) -> Transform:
+    """Returns `transform(example, rng) -> example`, which can be pickled.
+
+    Its 'image' is uint8 of preprocessing.image_shape; with `multi_crop` there are 'global_images'
+    and 'local_images' instead.
 
     Args:
-      preprocessing: what evaluation does; gives the size, channels and interpolation.
-      crop: 'none' preprocesses as in evaluation; 'resized' cuts a random box and resizes it;
-        'shift' preprocesses, pads and cuts the size back out.
-      min_area, max_area: for 'resized': the box's share of the image area.
-      padding: for 'shift': pixels on each side.
-      padding_mode: for 'shift': 'constant' (zeros) or 'reflect'.
+      preprocessing: what evaluation does; gives the size and the channels.
+      dialect: 'big_vision', 'torchvision' or 'timm', see `dialects`; None is that of
+        `preprocessing`, and where there is none, crops are torchvision's and resampled as in
+        evaluation.
+      crop: 'none', 'centre', 'inception' (or 'resized'), 'resize_small', 'simple' or 'shift',
+        see `crops`.
+      min_area, max_area: for 'inception': the box's share of the image area; None is the
+        dialect's.
+      aspect_ratios: for 'inception': least and largest width / height; None is the dialect's.
+      short_side: for 'resize_small': pixels; None is the size / 0.875, 256 for 224.
+      padding: for 'shift' and 'simple': pixels on each side; None is 4 for 'simple'.
+      padding_mode: the same: 'constant' (zeros) or 'reflect'; None is zeros for 'shift' and
+        'reflect' for 'simple'.
+      interpolation: for 'inception', 'resize_small', 'simple': see `resampling`, or 'random' for
+        a coin between bilinear and bicubic; None is the dialect's.
+      antialias: for the same; None is the dialect's.
+      scaled_decode: for the same: whether JPEGs may be decoded at a half, quarter or eighth of
+        their size where that is enough; faster, nearly the same pixels. None is no.
+      min_visible: objects of which a crop leaves less than this share are dropped.
       flip_probability: of mirroring left and right; 0.5 is usual, 0 for text and digits.
+      keypoint_order: of keypoints in the mirror, see `geometry.flip`.
+      policy: the keys of `policies.build_policy`; `dialect` among them where none is set here.
+      color_jitter, grayscale, gaussian_blur, solarize: the keys of `jitter.build_...`.
+      erasing, cutout: the keys of `erasing.build_erasing` and `build_cutout`.
+      multi_crop: the keys of `multi_crop.build_multi_crop`; takes crop='inception'.
 
     Raises:
-      InputError: for a value out of range, or one that the chosen crop does not use.
+      InputError: for a value out of range, or one that has no effect.
     """
-    sections.choose(dict.fromkeys(CROPS), crop, where="augment.crop")
-    sections.choose(dict.fromkeys(PADDING_MODES), padding_mode, where="augment.padding_mode")
-    resized_only = {"min_area": min_area != 0.08, "max_area": max_area != 1.0}
-    shift_only = {"padding": padding != 0, "padding_mode": padding_mode != "constant"}
-    _refuse_unused(crop, resized=resized_only, shift=shift_only)
-    _check_areas(min_area, max_area)
-    if not 0 <= number(flip_probability, "augment.flip_probability") <= 1:
-        raise InputError(f"augment.flip_probability is {flip_probability}; allowed: 0 to 1.")
-    if crop == "shift":
-        _check_padding(padding, padding_mode, preprocessing.image_size)
-
-    def resized(image: np.ndarray | Encoded, rng: np.random.Generator) -> np.ndarray:
-        image = pixels(image)
-        if preprocessing.channels < image.shape[2]:
-            image = to_channels(image, preprocessing.channels)
-        image = random_resized_crop(
-            image,
-            rng,
-            size=preprocessing.image_size,
+    _check_dialect(dialect, crop, used_too=(policy, erasing))
+    dialect = preprocessing.dialect if dialect is None else dialect
+    if not 0 <= number(min_visible, "augment.min_visible") <= 1:
+        raise InputError(f"augment.min_visible is {min_visible}; allowed: 0 to 1.")
+    cut = build_crop(
+        preprocessing=preprocessing,
+        dialect=dialect,
+        crop=crop,
+        min_visible=min_visible,
+        settings=dict(
             min_area=min_area,
             max_area=max_area,
-            interpolation=preprocessing.interpolation,
-        )
-        return to_channels(image, preprocessing.channels)
-
-    def shifted(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return pad_and_shift(preprocessing(image), rng, padding=padding, mode=padding_mode)
-
-    def unmoved(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return preprocessing(image)
-
-    cut = {"none": unmoved, "resized": resized, "shift": shifted}[crop]
-
-    def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return random_flip(cut(image, rng), rng, probability=flip_probability)
-
-    return augment if flip_probability else cut
-
-
-def random_resized_crop(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    size: tuple[int, int],
-    min_area: float = 0.08,
-    max_area: float = 1.0,
-    interpolation: str = "bilinear",
-) -> np.ndarray:
-    """Cuts a random box and resizes it to size = (height, width).
-
-    The law of Inception (arXiv:1409.4842, section 6), as torchvision has it: area uniform in
-    (min_area, max_area) of the image, logarithm of the aspect ratio uniform between those of
-    3/4 and 4/3, position uniform. The ratio is that of the box in the image, also where
-    `size` is no square.
-    """
-    top, left, height, width = crop_box(image.shape[:2], rng, min_area, max_area)
-    return resize(image[top : top + height, left : left + width], size, interpolation)
-
-
-def crop_box(
-    size: tuple[int, int], rng: np.random.Generator, min_area: float, max_area: float
-) -> tuple[int, int, int, int]:
-    """Draws the (top, left, height, width) of `random_resized_crop`, in pixels."""
-    h, w = size
-    for _ in range(CROP_TRIES):
-        area = rng.uniform(min_area, max_area) * h * w
-        ratio = math.exp(rng.uniform(*_LOG_RATIOS))
-        height, width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
-        if 0 < height <= h and 0 < width <= w:
-            return (
-                int(rng.integers(h - height + 1)),
-                int(rng.integers(w - width + 1)),
-                height,
-                width,
-            )
-    # The largest centred box of an allowed ratio.
-    height, width = min(h, round(w / ASPECT_RATIOS[0])), min(w, round(h * ASPECT_RATIOS[1]))
-    return (h - height) // 2, (w - width) // 2, max(height, 1), max(width, 1)
-
-
-def random_flip(
-    image: np.ndarray, rng: np.random.Generator, *, probability: float = 0.5
-) -> np.ndarray:
-    """Mirrors left and right with the given probability."""
-    return image[:, ::-1] if rng.random() < probability else image
-
-
-def pad_and_shift(
-    image: np.ndarray, rng: np.random.Generator, *, padding: int, mode: str = "constant"
-) -> np.ndarray:
-    """Pads each side by `padding` pixels and cuts the size back out at a uniform offset.
-
-    The CIFAR augmentation of ResNet (arXiv:1512.03385, section 4.2), there with zeros.
-    """
-    down, right = (rng.integers(-padding, padding + 1, size=2)).tolist()
-    if mode == "reflect":
-        rows, columns = _reflected(image.shape[0], down), _reflected(image.shape[1], right)
-        return image[rows[:, None], columns]
-    # The same pixels as padding and cropping, without building the padded image: 5 us, not 40.
-    (to_y, from_y), (to_x, from_x) = _overlap(image.shape[0], down), _overlap(image.shape[1], right)
-    shifted = np.zeros_like(image)
-    shifted[to_y, to_x] = image[from_y, from_x]
-    return shifted
-
-
-def _overlap(n: int, by: int) -> tuple[slice, slice]:
-    """Where the pixels of a side of n that moves by `by` land, and where they come from."""
-    kept = max(n - abs(by), 0)
-    target, origin = max(by, 0), max(-by, 0)
-    return slice(target, target + kept), slice(origin, origin + kept)
-
-
-def _reflected(n: int, by: int) -> np.ndarray:
-    """Source positions of a side of n moved by `by`, mirrored at the edge pixels."""
-    position = np.abs(np.arange(n) - by)
-    return (n - 1) - np.abs((n - 1) - position)
-
-
-def _refuse_unused(crop: str, **groups: dict[str, bool]):
-    for used_by, changed in groups.items():
-        unused = [name for name, is_set in changed.items() if is_set]
-        if unused and crop != used_by:
-            raise InputError(
-                f"augment.{', augment.'.join(unused)} has no effect with crop={crop!r}; "
-                f"leave it out or set crop={used_by!r}."
-            )
-
-
-def _check_areas(min_area: float, max_area: float):
-    low, high = number(min_area, "augment.min_area"), number(max_area, "augment.max_area")
-    if not 0 < low <= high <= 1:
+            aspect_ratios=aspect_ratios,
+            short_side=short_side,
+            padding=padding,
+            padding_mode=padding_mode,
+            interpolation=interpolation,
+            antialias=antialias,
+            scaled_decode=scaled_decode,
+        ),
+    )
+    flips = _flips(flip_probability, keypoint_order)
+    policies = _policies(policy, dialect)
+    colours = dict(
+        color_jitter=color_jitter,
+        grayscale=grayscale,
+        gaussian_blur=gaussian_blur,
+        solarize=solarize,
+    )
+    coloured = _colours(colours)
+    erased = _erased(erasing, cutout, preprocessing, dialect)
+    if preprocessing.channels not in (1, 3) and (policies or coloured):
         raise InputError(
-            f"augment.min_area and max_area are {min_area} and {max_area}; they are shares of "
-            "the image area with 0 < min_area <= max_area <= 1."
+            f"augment has colour settings for images of {preprocessing.channels} channels; a "
+            "policy, color_jitter, grayscale, gaussian_blur and solarize are for 1 or 3."
         )
+    if multi_crop is None:
+        steps = (cut, *flips, *policies, *coloured, *erased)
+        return Chain(steps=steps) if len(steps) > 1 else cut
+    _check_multi_crop(
+        crop,
+        min_area=(min_area, "; set multi_crop.global_area"),
+        max_area=(max_area, "; set multi_crop.global_area"),
+        gaussian_blur=(gaussian_blur, "; set multi_crop.blur"),
+        solarize=(solarize, "; set multi_crop.solarize"),
+        scaled_decode=(scaled_decode, ", which decodes an image once for all its views"),
+    )
+    return sections.call(
+        build_multi_crop,
+        multi_crop,
+        where="config.data.augment.multi_crop",
+        crop=cut,
+        before=(*flips, *policies, *coloured),
+        after=erased,
+    )
 
 
-def _check_padding(padding: int, mode: str, size: tuple[int, int]):
-    whole = isinstance(padding, int) and not isinstance(padding, bool)
-    # A reflection cannot be wider than what is reflected.
-    limit = min(size) - 1 if mode == "reflect" else min(size)
-    if not whole or not 1 <= padding <= limit:
+def _check_dialect(dialect: str | None, crop: str, *, used_too: tuple[Any, ...]):
+    dialect_of(dialect, where="augment.dialect")
+    used = "interpolation" in CROPS.get(crop, ()) or any(one is not None for one in used_too)
+    if dialect is not None and not used:
         raise InputError(
-            f"augment.padding is {padding!r}; crop='shift' needs 1 to {limit} pixels for images "
-            f"of {size[0]}x{size[1]} and padding_mode={mode!r}."
+            f"augment.dialect has no effect with crop={crop!r}, no policy and no erasing; leave "
+            "it out."
         )
+
+
+def _flips(probability: float, keypoint_order: tuple[int, ...] | None) -> tuple[Transform, ...]:
+    if not 0 <= number(probability, "augment.flip_probability") <= 1:
+        raise InputError(f"augment.flip_probability is {probability}; allowed: 0 to 1.")
+    if probability == 0 and keypoint_order is not None:
+        raise InputError("augment.keypoint_order has no effect with flip_probability=0.")
+    return (Flip(probability=probability, keypoint_order=keypoint_order),) if probability else ()
+
+
+def _policies(policy: Mapping[str, Any] | None, dialect: str | None) -> tuple[Transform, ...]:
+    if policy is None:
+        return ()
+    given = {} if dialect is None else {"dialect": dialect}
+    return (sections.call(build_policy, policy, where="config.data.augment.policy", **given),)
+
+
+def _colours(settings: Mapping[str, Mapping[str, Any] | None]) -> tuple[Transform, ...]:
+    return tuple(
+        sections.call(COLOURS[name], section, where=f"config.data.augment.{name}")
+        for name, section in settings.items()
+        if section is not None
+    )
+
+
+def _erased(
+    erasing: Mapping[str, Any] | None,
+    cutout: Mapping[str, Any] | None,
+    preprocessing: Preprocessing,
+    dialect: str | None,
+) -> tuple[Transform, ...]:
+    where, given = "config.data.augment", {"preprocessing": preprocessing}
+    steps = []
+    if erasing is not None:
+        given_too = {**given, "dialect": dialect}
+        steps.append(sections.call(build_erasing, erasing, where=f"{where}.erasing", **given_too))
+    if cutout is not None:
+        steps.append(sections.call(build_cutout, cutout, where=f"{where}.cutout", **given))
+    return tuple(steps)
+
+
+def _check_multi_crop(crop: str, **unused: tuple[Any, str]):
+    """Refuses what multi-crop does not use: name=(value, what to do instead)."""
+    if crop not in ("inception", "resized"):
+        raise InputError(f"augment.crop is {crop!r}; multi_crop needs crop='inception'.")
+    for name, (value, instead) in unused.items():
+        if value is not None:
+            raise InputError(f"augment.{name} has no effect with multi_crop{instead}.")

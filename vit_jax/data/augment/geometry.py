@@ -12,18 +12,26 @@ Letters: h, w, c = height, width, channels; H, W = the same of the result; t fra
 k keypoints of an object.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from vit_jax import sections
 from vit_jax.data.augment import warp
-from vit_jax.data.decode import pixels, size_of
+from vit_jax.data.channels import fewer_channels, to_channels
+from vit_jax.data.decode import Box, Encoded, pixels, scaled, size_of
 from vit_jax.data.examples import Example
+from vit_jax.data.resampling import Resample, resize
 from vit_jax.errors import InputError
 
 OBJECT_FIELDS = ("boxes", "box_label", "masks", "keypoints")
 IGNORED = -1  # of a segmentation: what does not count
+PADDING_MODES = ("constant", "reflect")
+DEFAULT = Resample()
+
+
+Window = tuple[float, float, float, float]  # left, top, right, bottom; may leave the image
 
 
 class Motion(NamedTuple):
@@ -31,15 +39,125 @@ class Motion(NamedTuple):
 
     Attributes:
       size: (H, W) afterwards.
-      image: uint8[h,w,c] -> uint8[H,W,c].
+      image: uint8[h,w,c], or encoded, -> uint8[H,W,c].
       labels: [h,w] and the value outside -> [H,W], of any type.
       points: f64[...,2], x and y, -> the same, moved.
     """
 
     size: tuple[int, int]
-    image: Callable[[np.ndarray], np.ndarray]
+    image: Callable[[np.ndarray | Encoded], np.ndarray]
     labels: Callable[[np.ndarray, int], np.ndarray]
     points: Callable[[np.ndarray], np.ndarray]
+
+
+def crop_and_resize(
+    example: Example,
+    box: Box,
+    size: tuple[int, int],
+    resample: Resample = DEFAULT,
+    *,
+    channels: int | None = None,
+    min_visible: float = 0.0,
+    scaled_decode: bool = False,
+) -> Example:
+    """Cuts a box out and resizes it; an image that is still encoded is decoded there alone.
+
+    Args:
+      example: with any of the fields above.
+      box: whole pixels inside of the image.
+      size: (H, W) of the result.
+      resample: how the image is resized; labels of pixels take the nearest.
+      channels: of the result; None keeps them.
+      min_visible: see the top of this file.
+      scaled_decode: whether a JPEG may be decoded at a half, quarter or eighth of its size where
+        that still is `size` or more: faster, and nearly the same pixels. Pillow's kernels alone.
+    """
+
+    def image(whole: np.ndarray | Encoded) -> np.ndarray:
+        part, inner = scaled(whole, box, size) if scaled_decode else (pixels(whole, box), None)
+        kernel, antialias = resample
+        part = fewer_channels(part, channels)
+        resized = resize(part, size, kernel, antialias=antialias, box=inner)
+        return resized if channels is None else to_channels(resized, channels)
+
+    window = (box.left, box.top, box.left + box.width, box.top + box.height)
+    return move(example, window_motion(window, size, image), min_visible=min_visible)
+
+
+def resize_example(
+    example: Example, size: tuple[int, int], resample: Resample = DEFAULT
+) -> Example:
+    """Resizes to size = (H, W), whatever the aspect ratio."""
+    return crop_and_resize(example, Box(0, 0, *example_size(example)), size, resample)
+
+
+def flip(example: Example, *, keypoint_order: Sequence[int] | None = None) -> Example:
+    """Mirrors left and right.
+
+    Args:
+      example: with any of the fields above.
+      keypoint_order: k positions: which keypoint takes the place of each, since what was a left
+        hand is a right one in the mirror; None keeps the order.
+    """
+    h, w = example_size(example)
+    motion = Motion(
+        size=(h, w),
+        image=lambda image: pixels(image)[:, ::-1],
+        labels=lambda plane, _: plane[:, ::-1],
+        points=lambda xy: xy * (-1, 1) + (w, 0),
+    )
+    flipped = move(example, motion)
+    if keypoint_order is not None and "keypoints" in flipped:
+        flipped["keypoints"] = flipped["keypoints"][:, list(keypoint_order)]
+    return flipped
+
+
+def pad(
+    example: Example,
+    *,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
+    fill: tuple[int, ...] | int = 0,
+    mode: str = "constant",
+) -> Example:
+    """Adds pixels on each side, of one colour or mirrored at the edge; labels do not count there.
+
+    Args:
+      example: with any of the fields above.
+      left, top, right, bottom: pixels of each side.
+      fill: for 'constant', one value or one a channel.
+      mode: 'constant' or 'reflect'.
+    """
+    h, w = example_size(example)
+    window, size = (-left, -top, w + right, h + bottom), (h + top + bottom, w + left + right)
+
+    def image(whole: np.ndarray | Encoded) -> np.ndarray:
+        whole, sides = pixels(whole), ((top, bottom), (left, right), (0, 0))
+        if mode == "reflect":
+            return np.pad(whole, sides, mode="reflect")
+        padded = np.empty((*size, whole.shape[2]), np.uint8)
+        padded[:] = fill
+        padded[top : top + h, left : left + w] = whole
+        return padded
+
+    sections.choose(dict.fromkeys(PADDING_MODES), mode, where="mode")
+    return move(example, window_motion(window, size, image))
+
+
+def window_motion(
+    window: Window, size: tuple[int, int], image: Callable[[np.ndarray | Encoded], np.ndarray]
+) -> Motion:
+    """What shows `window` of the image at size = (H, W); `image` does so for the image itself."""
+    left, top, right, bottom = window
+    scale = np.array([size[1] / (right - left), size[0] / (bottom - top)])
+
+    def labels(plane: np.ndarray, outside: int) -> np.ndarray:
+        rows, columns = _centres(top, bottom, size[0]), _centres(left, right, size[1])
+        return warp.read(plane, rows[:, None], columns[None], outside)
+
+    return Motion(size, image, labels, lambda xy: (xy - (left, top)) * scale)
 
 
 def affine(
@@ -65,11 +183,12 @@ def affine(
       InputError: for an unknown law or interpolation, or a matrix that has no inverse.
     """
     matrix = np.asarray(matrix, np.float64)
-    size = _size(example)
     forward = _inverse(warp.continuous(matrix, law))
     motion = Motion(
-        size=size,
-        image=lambda image: warp.warp_image(image, matrix, law=law, resample=resample, fill=fill),
+        size=example_size(example),
+        image=lambda image: warp.warp_image(
+            pixels(image), matrix, law=law, resample=resample, fill=fill
+        ),
         labels=lambda plane, outside: warp.warp_labels(plane, matrix, law=law, fill=outside),
         points=lambda xy: xy @ forward[:, :2].T + forward[:, 2],
     )
@@ -80,7 +199,7 @@ def move(example: Example, motion: Motion, *, min_visible: float = 0.0) -> Examp
     """Applies one movement to every field that lives in the image's coordinates."""
     moved = dict(example)
     if "image" in example:
-        moved["image"] = motion.image(pixels(example["image"]))
+        moved["image"] = motion.image(example["image"])
     if "video" in example:
         moved["video"] = np.stack([motion.image(frame) for frame in example["video"]])
     if "segmentation" in example:
@@ -129,6 +248,19 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
         raise InputError(f"matrix is {matrix.tolist()}; it must have an inverse.") from None
 
 
-def _size(example: Example) -> tuple[int, int]:
+def _centres(start: float, stop: float, n: int) -> np.ndarray:
+    """int64[n], the pixels in which the centres of n equal parts of start to stop lie.
+
+    Added up one by one, and from zero where whole pixels are cut, as Pillow does, so that a
+    centre between two pixels falls to the same.
+    """
+    offset = int(start) if float(start).is_integer() else 0
+    step = (stop - start) / n
+    places = np.full(n, step)
+    places[0] = start - offset + step * 0.5
+    return offset + np.floor(np.add.accumulate(places)).astype(np.int64)
+
+
+def example_size(example: Example) -> tuple[int, int]:
     """(h, w) of the image, or of the frames of the video."""
     return size_of(example["image"]) if "image" in example else example["video"].shape[1:3]

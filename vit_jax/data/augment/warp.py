@@ -52,7 +52,7 @@ def warp_labels(labels: np.ndarray, matrix: np.ndarray, *, law: str, fill: int) 
     """[h,w] of any type, read where `warp_image` with 'nearest' reads."""
     matrix = np.asarray(matrix, np.float64)
     if law == "tensorflow":
-        return _read(labels, *_tensorflow_nearest(labels.shape, matrix), fill)
+        return read(labels, *_tensorflow_nearest(labels.shape, matrix), fill)
     # Pillow moves positions, so that its own arithmetic picks the pixel.
     positions = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
     moved = _pillow_plane(positions, matrix, PILLOW["nearest"], -1)
@@ -95,14 +95,14 @@ def _tensorflow(
     sections.choose(dict.fromkeys(TENSORFLOW), resample, where="resample with law='tensorflow'")
     colour = np.array(fill, np.uint8)
     if resample == "nearest":
-        return _read(image, *_tensorflow_nearest(image.shape[:2], matrix), colour)
+        return read(image, *_tensorflow_nearest(image.shape[:2], matrix), colour)
     x, y = _tensorflow_places(image.shape[:2], matrix)
     left, top = np.floor(x), np.floor(y)
     right, low = (x - left)[..., None], (y - top)[..., None]
     rows, columns = top.astype(np.int64), left.astype(np.int64)
 
     def line(row: np.ndarray) -> np.ndarray:
-        return (1 - right) * _read(image, row, columns, colour) + right * _read(
+        return (1 - right) * read(image, row, columns, colour) + right * read(
             image, row, columns + 1, colour
         )
 
@@ -129,7 +129,7 @@ def _round_away(value: np.ndarray) -> np.ndarray:
     return np.trunc(value + np.copysign(0.5, value)).astype(np.int64)
 
 
-def _read(
+def read(
     array: np.ndarray, rows: np.ndarray, columns: np.ndarray, fill: np.ndarray | int
 ) -> np.ndarray:
     """array[rows, columns], and `fill` outside of it."""

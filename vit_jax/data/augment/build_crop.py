@@ -1,0 +1,224 @@
+"""The settings of a crop: which keys each kind uses, and what a dialect puts where none is set."""
+
+from dataclasses import replace
+from typing import Any
+
+from vit_jax import sections
+from vit_jax.data.augment.crops import RANDOM, InceptionCrop, ResizedWindow, Shift, Unmoved
+from vit_jax.data.augment.dialects import TORCHVISION, dialect_of
+from vit_jax.data.augment.geometry import PADDING_MODES
+from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing, number, positive_int
+from vit_jax.data.resampling import Resample
+from vit_jax.errors import InputError
+
+Crop = Unmoved | Shift | InceptionCrop | ResizedWindow
+
+_RESAMPLED = ("interpolation", "antialias", "scaled_decode")
+_AREAS = ("min_area", "max_area", "aspect_ratios")
+_PADDED = ("padding", "padding_mode")
+# The keys that each crop uses.
+CROPS = {
+    "none": (),
+    "centre": (),
+    "resized": (*_AREAS, *_RESAMPLED),
+    "inception": (*_AREAS, *_RESAMPLED),
+    "resize_small": ("short_side", *_RESAMPLED),
+    "simple": (*_PADDED, *_RESAMPLED),
+    "shift": _PADDED,
+}
+SIMPLE_PADDING = 4  # pixels; DeiT III, whose code reflects
+
+
+def build_crop(
+    *,
+    preprocessing: Preprocessing,
+    dialect: str | None,
+    crop: str,
+    min_visible: float,
+    settings: dict[str, Any],
+) -> Crop:
+    """Returns `crop(example, rng) -> example`; its settings are those of `build_augment`.
+
+    Args:
+      preprocessing: what evaluation does.
+      dialect: whose law and resampling where `settings` do not say.
+      crop: a key of `CROPS`.
+      min_visible: see `geometry`.
+      settings: of the keys in `CROPS`; None is unset.
+    """
+    used = sections.choose(CROPS, crop, where="augment.crop")
+    _refuse_unused(crop, used, settings)
+    if crop in ("none", "centre"):
+        if crop == "centre":
+            preprocessing = replace(preprocessing, resize="crop")
+        return Unmoved(preprocessing=preprocessing, min_visible=min_visible)
+    settings = {key: settings[key] for key in used}
+    builder = {
+        "shift": _shift,
+        "resize_small": _resize_small,
+        "simple": _simple,
+    }.get(crop, _inception)
+    return builder(preprocessing, dialect, min_visible, **settings)
+
+
+def _inception(
+    preprocessing: Preprocessing,
+    dialect: str | None,
+    min_visible: float,
+    *,
+    min_area: float | None,
+    max_area: float | None,
+    aspect_ratios: tuple[float, float] | None,
+    interpolation: str | None,
+    antialias: bool | None,
+    scaled_decode: bool | None,
+) -> InceptionCrop:
+    own = dialect_of(dialect, where="augment.dialect") or TORCHVISION
+    low = own.crop_area[0] if min_area is None else number(min_area, "augment.min_area")
+    high = own.crop_area[1] if max_area is None else number(max_area, "augment.max_area")
+    if not 0 < low <= high <= 1:
+        raise InputError(
+            f"augment.min_area and max_area are {low} and {high}; they are shares of "
+            "the image area with 0 < min_area <= max_area <= 1."
+        )
+    ratio = own.crop_ratio if aspect_ratios is None else tuple(aspect_ratios)
+    if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+        raise InputError(
+            f"augment.aspect_ratios is {ratio}; allowed: (least, largest), above 0 and in order."
+        )
+    return InceptionCrop(
+        size=preprocessing.image_size,
+        channels=preprocessing.channels,
+        resamples=_resamples(
+            preprocessing, dialect, "train_interpolation", interpolation, antialias, scaled_decode
+        ),
+        law=own.crop_law,
+        area=(low, high),
+        ratio=ratio,
+        attempts=own.crop_attempts,
+        min_visible=min_visible,
+        scaled_decode=bool(scaled_decode),
+    )
+
+
+def _resize_small(
+    preprocessing: Preprocessing,
+    dialect: str | None,
+    min_visible: float,
+    *,
+    short_side: int | None,
+    interpolation: str | None,
+    antialias: bool | None,
+    scaled_decode: bool | None,
+) -> ResizedWindow:
+    least = max(preprocessing.image_size)
+    if short_side is None:
+        short_side = round(least / DEFAULT_CROP_FRACTION)
+    if positive_int(short_side, "augment.short_side") < least:
+        raise InputError(f"augment.short_side is {short_side}; allowed: {least} pixels or more.")
+    return ResizedWindow(
+        size=preprocessing.image_size,
+        channels=preprocessing.channels,
+        resamples=_resamples(
+            preprocessing, dialect, "crop_interpolation", interpolation, antialias, scaled_decode
+        ),
+        short_side=short_side,
+        padding=0,
+        padding_mode="constant",
+        dialect=dialect,
+        min_visible=min_visible,
+        scaled_decode=bool(scaled_decode),
+    )
+
+
+def _simple(
+    preprocessing: Preprocessing,
+    dialect: str | None,
+    min_visible: float,
+    *,
+    padding: int | None,
+    padding_mode: str | None,
+    interpolation: str | None,
+    antialias: bool | None,
+    scaled_decode: bool | None,
+) -> ResizedWindow:
+    padding = SIMPLE_PADDING if padding is None else padding
+    mode = _padding_mode(padding, padding_mode or "reflect", "simple", preprocessing.image_size)
+    return ResizedWindow(
+        size=preprocessing.image_size,
+        channels=preprocessing.channels,
+        resamples=_resamples(
+            preprocessing, dialect, "crop_interpolation", interpolation, antialias, scaled_decode
+        ),
+        short_side=max(preprocessing.image_size),
+        padding=padding,
+        padding_mode=mode,
+        dialect=dialect,
+        min_visible=min_visible,
+        scaled_decode=bool(scaled_decode),
+    )
+
+
+def _shift(
+    preprocessing: Preprocessing,
+    dialect: str | None,
+    min_visible: float,
+    *,
+    padding: int | None,
+    padding_mode: str | None,
+) -> Shift:
+    mode = _padding_mode(padding, padding_mode or "constant", "shift", preprocessing.image_size)
+    return Shift(
+        preprocessing=preprocessing, padding=padding, padding_mode=mode, min_visible=min_visible
+    )
+
+
+def _resamples(
+    preprocessing: Preprocessing,
+    dialect: str | None,
+    default: str,
+    interpolation: str | None,
+    antialias: bool | None,
+    scaled_decode: bool | None,
+) -> tuple[Resample, ...]:
+    """What to draw from: as set, else as the dialect has it, else as evaluation does it."""
+    own = dialect_of(dialect, where="augment.dialect")
+    if antialias is None:
+        antialias = own.antialias if own else preprocessing.antialias
+    if interpolation is None:
+        interpolation = getattr(own, default) if own else preprocessing.interpolation
+    names = RANDOM if interpolation == "random" else (interpolation,)
+    if scaled_decode and (not antialias or "area" in names):
+        raise InputError(
+            "augment.scaled_decode averages pixels, which needs antialias=True and an "
+            "interpolation other than 'area'."
+        )
+    return tuple(Resample(name, antialias).check(where=_WHERE) for name in names)
+
+
+_WHERE = "augment.interpolation"
+
+
+def _refuse_unused(crop: str, used: tuple[str, ...], settings: dict[str, Any]):
+    unused = [name for name, value in settings.items() if value is not None and name not in used]
+    if unused:
+        others = [name for name, keys in CROPS.items() if set(unused) <= set(keys)]
+        raise InputError(
+            f"augment.{', augment.'.join(unused)} has no effect with crop={crop!r}; leave it out"
+            + "".join(f" or set crop={name!r}" for name in others)
+            + "."
+        )
+
+
+def _padding_mode(padding: int | None, mode: str, crop: str, size: tuple[int, int]) -> str:
+    """`mode`, where it and the padding are possible."""
+    sections.choose(dict.fromkeys(PADDING_MODES), mode, where="augment.padding_mode")
+    whole = isinstance(padding, int) and not isinstance(padding, bool)
+    # A reflection cannot be wider than what is reflected.
+    limit = min(size) - 1 if mode == "reflect" else min(size)
+    if not whole or not 1 <= padding <= limit:
+        raise InputError(
+            f"augment.padding is {padding!r}; crop={crop!r} needs 1 to {limit} pixels for images "
+            f"of {size[0]}x{size[1]} and padding_mode={mode!r}."
+        )
+    return mode
