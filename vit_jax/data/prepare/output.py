@@ -7,8 +7,10 @@ SPLIT-00000-of-00004.array_record  the shards
 .progress/lock                     held by the process that writes here
 """
 
+import bisect
 import contextlib
 import fcntl
+import itertools
 import json
 import shutil
 from collections import Counter
@@ -133,8 +135,8 @@ def _split(
         "bytes": sum(one["image_bytes"] for one in reports),
         "per_class": [counts["labels"].get(label, 0) for label in range(num_classes)],
         "sizes": {
-            "height": _summary(counts["heights"]),
-            "width": _summary(counts["widths"]),
+            "height": summary(counts["heights"]),
+            "width": summary(counts["widths"]),
             "channels": {str(key): count for key, count in sorted(counts["channels"].items())},
         },
         "with_field": dict(sorted(_fields(reports).items())),
@@ -173,16 +175,14 @@ def _added(reports: Sequence[Mapping[str, Any]], name: str) -> Counter[str]:
     return found
 
 
-def _summary(counts: Counter[int]) -> dict[str, int]:
+def summary(counts: Counter[int]) -> dict[str, int]:
     """Least, lower median and greatest of the values that were counted."""
     if not counts:
         return {}
-    half, below = (sum(counts.values()) + 1) // 2, 0
-    for value in sorted(counts):
-        below += counts[value]
-        if below >= half:
-            return {"min": min(counts), "median": value, "max": max(counts)}
-    raise AssertionError("half of the values is not reached by all of them")
+    values = sorted(counts)
+    below = list(itertools.accumulate(counts[value] for value in values))
+    median = values[bisect.bisect_left(below, (below[-1] + 1) // 2)]
+    return {"min": values[0], "median": median, "max": values[-1]}
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
