@@ -16,9 +16,9 @@ CLASSES = ("cat", "dog", "owl")
 
 
 def image_bytes(seed: int, kind: str = "PNG", size: tuple[int, int] = (6, 5)) -> bytes:
-    """An image of noise, (width, height) = size; every third is grey."""
+    """An image of noise, (width, height) = size; some are grey."""
     width, height = size
-    shape = (height, width) if seed % 3 == 2 else (height, width, 3)
+    shape = (height, width) if seed % 3 == 0 and kind == "PNG" else (height, width, 3)
     noise = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, kind)
