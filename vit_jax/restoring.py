@@ -60,7 +60,7 @@ def score(
     split: str,
     batch_size: int,
     data_dir: str | None = None,
-    label_key: str = "label",
+    label_key: str | None = None,
     skip_bad_examples: bool = False,
 ) -> dict[str, float]:
     """Metrics of a restored state on any split of any source, preprocessed as in its training."""

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
             split=split,
             batch_size=values.batch_size,
             data_dir=values.data_dir or data.get("data_dir"),
-            label_key=values.label_key or data.get("label_key", "label"),
+            label_key=values.label_key or data.get("label_key"),
             skip_bad_examples=values.skip_bad_examples or data.get("skip_bad_examples", False),
         )
     print(f"step {int(state.step)}: {evaluation_text(metrics)}")

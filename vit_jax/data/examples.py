@@ -66,6 +66,10 @@ class Source:
         """Where example i lives, for messages: a file, or the source and a position."""
         return f"{self.name} #{i}"
 
+    def file_name(self, i: int) -> str:
+        """The name, without folders, of the file that example i came as; '' where none is known."""
+        return ""
+
 
 class UnreadableExample(InputError):
     """An image that exists but cannot be decoded.

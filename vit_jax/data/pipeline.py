@@ -66,7 +66,7 @@ def build(
     image_size: tuple[int, int] | int,
     channels: int | None = None,
     data_dir: str | None = None,
-    label_key: str = "label",
+    label_key: str | None = None,
     augment: Mapping[str, Any] | None = None,
     resize: str = "stretch",
     crop_fraction: float = DEFAULT_CROP_FRACTION,

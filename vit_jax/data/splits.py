@@ -51,7 +51,7 @@ class Selection(Source):
 
     def __init__(self, name: str, parts: list[Part]):
         self.name = name
-        self.class_names = parts[0].base.class_names
+        self.class_names, self.fields = parts[0].base.class_names, parts[0].base.fields
         self._parts = parts
         self._ends = list(accumulate(part.stop - part.start for part in parts))
 
@@ -65,6 +65,10 @@ class Selection(Source):
     def describe(self, i: int) -> str:
         base, j = self._locate(i)
         return base.describe(j)
+
+    def file_name(self, i: int) -> str:
+        base, j = self._locate(i)
+        return base.file_name(j)
 
     def _locate(self, i: int) -> tuple[Source, int]:
         k = bisect.bisect_right(self._ends, i)
@@ -104,7 +108,18 @@ def select(available: Mapping[str, Callable[[], Source]], split: str, *, name: s
     parts = [_part(term, opened[term.name], name) for term in terms]
     if len(parts) == 1 and parts[0].stop - parts[0].start == len(parts[0].base):
         return parts[0].base  # the common case: no indirection for each example
+    first = parts[0].base
+    for part in parts[1:]:
+        if (part.base.fields, part.base.class_names) != (first.fields, first.class_names):
+            raise InputError(
+                f"Split {split!r} joins {first.name} of {_kind(first)} and {part.base.name} of "
+                f"{_kind(part.base)}; allowed: splits of the same fields and classes."
+            )
     return Selection(f"{name} {split}", parts)
+
+
+def _kind(source: Source) -> str:
+    return f"{'+'.join(source.fields)} in {len(source.class_names)} classes"
 
 
 def _part(term: Term, base: Source, name: str) -> Part:

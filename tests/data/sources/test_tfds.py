@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vit_jax.data.decode import Encoded, pixels
 from vit_jax.data.sources import arrays, open_source
 from vit_jax.errors import InputError
 
@@ -71,7 +72,11 @@ def test_tfds_reads_a_prepared_data_set(tmp_path):
     options = {"data_dir": str(tmp_path), "label_key": "kind"}
     for spec in ("tfds:tiny_shapes", "tfds:tiny_shapes:1.0.0"):
         source = open_source(spec, "train[2:]", **options)
-        images, labels = np.stack([e["image"] for e in source]), [e["label"] for e in source]
+        images, labels = (
+            np.stack([pixels(e["image"]) for e in source]),
+            [e["label"] for e in source],
+        )
+        assert isinstance(source[0]["image"], Encoded)
         assert images.shape == (7, 5, 4, 1) and images.dtype == np.uint8
         assert images[:, 0, 0, 0].tolist() == [20, 30, 40, 50, 60, 70, 80]
         assert labels == [2, 0, 1, 2, 0, 1, 2]
@@ -99,7 +104,7 @@ def test_tfds_mistakes_are_explained(tmp_path):
 def test_tfds_fashion_mnist_is_the_idx_one():
     source = open_source("tfds:fashion_mnist", "test", data_dir=os.environ["VIT_JAX_TFDS_DIR"])
     assert len(source) == 10_000 and source.class_names == arrays.FASHION_MNIST_CLASSES
-    assert source[0]["image"].shape == (28, 28, 1)
+    assert pixels(source[0]["image"]).shape == (28, 28, 1)
 
 
 READ_EVERYTHING = """

@@ -10,48 +10,79 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from vit_jax.data.decode import Encoded
 from vit_jax.data.examples import Example, Source, UnreadableExample
+from vit_jax.data.sources import fields
 from vit_jax.errors import InputError
 
 IMAGE_KEY = "image"
+LABEL_KEY = "label"
+_FILE_NAMES = ("file_name", "image/filename", "filename", "name")  # features that may hold it
 
 
 class TfdsSource(Source):
     """One split of a TFDS data set."""
 
     def __init__(
-        self, name: str, records: Sequence[Any], label_key: str, class_names: tuple[str, ...]
+        self,
+        name: str,
+        records: Sequence[Any],
+        image_key: str,
+        label_key: str,
+        label_field: str,
+        class_names: tuple[str, ...],
     ):
+        """Args:
+        records: a TFDS data source, its images as bytes or as arrays.
+        label_field: "label", or "labels" where there are several.
+        """
         self.name = name
         self.class_names = class_names
+        self.fields = ("image", label_field)
         self._records = records
-        self._label_key = label_key
+        self._image_key, self._label_key = image_key, label_key
 
     def __len__(self) -> int:
         return len(self._records)
 
     def read(self, i: int) -> Example:
+        record = self._record(i)
+        image = record[self._image_key]
+        if isinstance(image, bytes):
+            image = Encoded(image, self.describe(i))
+        elif image.ndim == 2:
+            image = image[..., None]
+        values = {self.fields[1]: record[self._label_key]}
+        place = partial(self.describe, i)
+        return {"image": image, **fields.convert(values, len(self.class_names), place)}
+
+    def file_name(self, i: int) -> str:
+        record = self._record(i)
+        name = next((record[key] for key in _FILE_NAMES if key in record), b"")
+        return os.path.basename(os.fsdecode(name))
+
+    def _record(self, i: int) -> dict[str, Any]:
         try:
-            record = self._records[i]
+            return self._records[i]
         except Exception as error:  # whatever the reader or the decoder met, name the example
             raise UnreadableExample(self.describe(i), _reason(error)) from error
-        image, label = record[IMAGE_KEY], int(record[self._label_key])
-        if not 0 <= label < len(self.class_names):
-            raise InputError(
-                f"{self.describe(i)} has {self._label_key} {label}, outside the "
-                f"{len(self.class_names)} classes; a split without labels cannot be used here."
-            )
-        return {"image": image if image.ndim == 3 else image[..., None], "label": label}
 
 
 def open_tfds(
-    name: str, *, data_dir: str | None = None, label_key: str = "label"
+    name: str,
+    *,
+    data_dir: str | None = None,
+    image_key: str = IMAGE_KEY,
+    label_key: str = LABEL_KEY,
 ) -> dict[str, Callable[[], Source]]:
     """The splits of data set `name` ('NAME', 'NAME/CONFIG', 'NAME:VERSION') in `data_dir`.
 
     Args:
       data_dir: folder of prepared data sets; None is TFDS's own default.
-      label_key: which feature is the label; it must be a ClassLabel.
+      image_key: which feature is the image.
+      label_key: which feature is the label; it must be a ClassLabel, or a sequence of them.
 
     Raises:
       InputError: where it is unknown, not prepared, or lacks the image or the label.
@@ -59,26 +90,37 @@ def open_tfds(
     data_dir = os.path.expanduser(data_dir) if data_dir else None
     builder = _builder(name, data_dir)
     features = dict(builder.info.features)
-    names = getattr(features.get(label_key), "names", None)
-    if names is None or IMAGE_KEY not in features:
+    kind = features.get(label_key)
+    several = getattr(kind, "feature", None)  # of a Sequence
+    names = getattr(several or kind, "names", None)
+    if names is None or image_key not in features:
         listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
         raise InputError(
-            f"tfds:{name} needs a feature {IMAGE_KEY!r} and a ClassLabel {label_key!r} "
-            f"(data.label_key); its features: {listed}."
+            f"tfds:{name} needs a feature {image_key!r} (data.image_key) and a ClassLabel "
+            f"{label_key!r} (data.label_key); its features: {listed}."
         )
     formats = {form.value for form in builder.info.available_file_formats()}
     if "array_record" not in formats:
         found = f"is prepared as {', '.join(sorted(formats))} in {builder.data_path}"
         raise InputError(_unprepared(name, data_dir, found))
-    open_split = partial(_open_split, builder, name, label_key, tuple(names))
+    settings = (image_key, label_key, "labels" if several else "label", tuple(names))
+    open_split = partial(_open_split, builder, name, settings)
     return {split: partial(open_split, split) for split in builder.info.splits}
 
 
-def _open_split(
-    builder: Any, name: str, label_key: str, class_names: tuple[str, ...], split: str
-) -> Source:
-    records = builder.as_data_source(split=split, file_format="array_record")
-    return TfdsSource(f"tfds:{name} {split}", records, label_key, class_names)
+def _open_split(builder: Any, name: str, settings: tuple[Any, ...], split: str) -> Source:
+    image_key = settings[0]
+    decoders = _keep_encoded(builder.info.features[image_key], image_key)
+    records = builder.as_data_source(split=split, file_format="array_record", decoders=decoders)
+    return TfdsSource(f"tfds:{name} {split}", records, *settings)
+
+
+def _keep_encoded(feature: Any, image_key: str) -> dict[str, Any] | None:
+    """Decoders that leave an image in its file's bytes, so that a crop decodes only its part."""
+    import tensorflow_datasets as tfds
+
+    is_file = isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8
+    return {image_key: tfds.decode.SkipDecoding()} if is_file else None
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
