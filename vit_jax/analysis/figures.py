@@ -75,14 +75,15 @@ def draw_class_histogram(
     figure = _figure(max(6.0, 0.28 * len(class_names)) if few else 10.0, 2.6 * len(counts))
     for i, (split, of_split) in enumerate(counts.items()):
         axes = figure.add_subplot(len(counts), 1, i + 1)
-        axes.bar(range(len(of_split)), of_split, width=0.8 if few else 1.0)
+        if few:
+            axes.bar(range(len(of_split)), of_split)
+            axes.set_xticks(range(len(class_names)), class_names, rotation=90, fontsize=7)
+        else:  # one outline: a thousand bars take seconds
+            axes.stairs(of_split, fill=True)
+            axes.set_xlabel("class")
         axes.set_title(f"{split}: {sum(of_split):,} labels")
         axes.set_ylabel("examples")
         axes.grid(axis="y", alpha=0.3)
-        if few:
-            axes.set_xticks(range(len(class_names)), class_names, rotation=90, fontsize=7)
-        else:
-            axes.set_xlabel("class")
     figure.savefig(target, dpi=120)
 
 

@@ -47,6 +47,7 @@ def _flags() -> flags.FlagValues:
         ("to", "folder to write"),
         ("labels", "file with one class name a line: of a flat tar's images in sorted order, or of "
          "WebDataset's label numbers"),
+        ("image_key", "the image's name in TFDS"),
         ("label_key", "the label's name in TFDS"),
         ("split", "splits to audit; or what to call the split of one tar or of WebDataset shards"),
         ("audit", "data source to look at, e.g. folder:DIR or array_record:DIR"),
@@ -86,6 +87,7 @@ def _convert(values: flags.FlagValues) -> int:
             target,
             labels=values.labels,
             split=values.split,
+            image_key=values.image_key,
             label_key=values.label_key,
             shards=values.shards,
             shard_mb=values.shard_mb,
@@ -130,7 +132,7 @@ def _audit(values: flags.FlagValues) -> int:
     out = Path(values.out).expanduser() if values.out else None
     if out:
         check_writable(out)
-    given = {"data_dir": values.data_dir, "label_key": values.label_key}
+    given = {name: values[name].value for name in ("data_dir", "image_key", "label_key")}
     with ImageProgress(Console(stderr=True), "looked at") as progress:
         report = audit(
             spec,

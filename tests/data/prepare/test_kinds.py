@@ -18,6 +18,7 @@ from prepare_inputs import (
 )
 
 from vit_jax.data.prepare.run import prepare
+from vit_jax.data.sources import open_source
 from vit_jax.errors import InputError
 
 TRAIN, VAL = pictures(9), pictures(5, first=100)
@@ -71,8 +72,33 @@ def test_folder(tmp_path):
 def test_folder_mistakes_are_explained(tmp_path):
     (tmp_path / "empty").mkdir()
     for path in ("", tmp_path / "none", tmp_path / "empty"):
-        with pytest.raises(InputError, match="no folder|no images"):
+        with pytest.raises(InputError, match="existing folder|no images"):
             convert(f"folder:{path}", tmp_path)
+
+
+def test_folder_of_any_depth_and_a_split_without_labels(tmp_path):
+    train = {f"animals/{name}": value for name, value in TRAIN.items()}
+    test = {name.replace("/", "_"): value for name, value in VAL.items()}
+    root = write_folder(tmp_path / "in", train=train, test=test)
+    (root / "train" / "animals" / "cat" / "broken.png").symlink_to("nowhere")
+    manifest, records = convert(f"folder:{root}", tmp_path)
+    expect(records["train"], train)
+    assert manifest["class_names"] == [f"animals/{name}" for name in CLASSES]
+    assert [image for _, image in records["test"]] == [test[name][0] for name in sorted(test)]
+    assert not any("label" in fields for fields, _ in records["test"])
+    assert manifest["fields"] == ["image"]
+    assert manifest["splits"]["train"]["fields"] == ["image", "label"]
+    (broken,) = manifest["splits"]["train"]["unreadable"]
+    assert broken["name"] == "train/animals/cat/broken.png" and "No such file" in broken["reason"]
+    # Each split is read back with the fields that it has.
+    for split, has_label in (("train", True), ("test", False)):
+        prepared = open_source(f"array_record:{tmp_path}/out", split)
+        original = open_source(f"folder:{root}", split)
+        for i, example in enumerate(prepared):
+            assert ("label" in example) == has_label
+            whole = original[i + (split == "train" and i >= 3)]  # after the broken one
+            assert example["image"].data == whole["image"].data
+            assert example.get("label") == whole.get("label")
 
 
 # tar
@@ -327,12 +353,22 @@ def test_tfrecord_records_without_what_is_needed_are_listed(tmp_path):
     bare = tf_example_pb2.Example().SerializeToString()
     records = [
         framed(data)
-        for data in (b"junk", bare, tf_example(image_bytes(0), 3), tf_example(image_bytes(1), -1))
+        for data in (b"junk", bare, tf_example(image_bytes(0), 3), tf_example(image_bytes(1), -2))
     ]
     folder = write_tfds(tmp_path / "tiny", test=[[*records, *framed_examples(VAL)]])
     manifest, found = convert(f"tfrecord:{folder}", tmp_path, label_key="kind")
     expect(found["test"], VAL)
     assert len(manifest["splits"]["test"]["unreadable"]) == 4
+
+
+def test_tfrecord_label_minus_one_is_none(tmp_path):
+    """As TFDS has it for test splits whose labels are secret."""
+    test = [framed(tf_example(data, -1)) for data, _ in VAL.values()]
+    folder = write_tfds(tmp_path / "tiny", train=[framed_examples(TRAIN)], test=[test])
+    manifest, records = convert(f"tfrecord:{folder}", tmp_path, label_key="kind")
+    assert [image for _, image in records["test"]] == [data for data, _ in VAL.values()]
+    assert manifest["splits"]["test"]["fields"] == ["image"]
+    assert manifest["splits"]["train"]["fields"] == ["image", "label"]
 
 
 def test_tfrecord_mistakes_are_explained(tmp_path):

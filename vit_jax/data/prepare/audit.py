@@ -20,11 +20,12 @@ from vit_jax.data.decode import Encoded
 from vit_jax.data.examples import Example, Source, UnreadableExample
 from vit_jax.data.prepare import pool
 from vit_jax.data.prepare.duplicates import find_duplicates
-from vit_jax.data.prepare.output import MANIFEST, summary
+from vit_jax.data.prepare.output import summary
 from vit_jax.data.prepare.pool import Count, Done
 from vit_jax.data.prepare.run import Progress
 from vit_jax.data.prepare.shards import hash_file
-from vit_jax.data.sources import OPENERS, open_source
+from vit_jax.data.sources import available, open_source
+from vit_jax.data.sources.array_record import MANIFEST
 from vit_jax.errors import InputError
 
 UNIT = 256  # examples a worker is given at a time
@@ -83,7 +84,7 @@ def audit(
     """
     sections.check_ranges("prepare", workers=(workers, 0, float("inf")))
     options = dict(options or {})
-    names = list(splits) or _all_splits(spec, options)
+    names = list(splits) or list(available(spec, **options))
     sources = {name: open_source(spec, name, **options) for name in names}
     workers = pool.default_workers() if workers is None else workers
     seen = _look(sources, workers, on_progress)
@@ -114,13 +115,6 @@ def _check_shard(task: tuple[str, str], count: Count) -> dict[str, str] | None:
     path, expected = Path(task[0]), task[1]
     found = hash_file(path) if path.is_file() else "(missing)"
     return None if found == expected else {"file": path.name, "sha256": found, "promised": expected}
-
-
-def _all_splits(spec: str, options: Mapping[str, Any]) -> list[str]:
-    kind, _, path = spec.partition(":")
-    opener = sections.choose(OPENERS, kind, where="--audit")
-    own = {"data_dir": None, "label_key": "label", **options} if kind == "tfds" else {}
-    return list(opener(path, **own))
 
 
 def _look(

@@ -1,14 +1,16 @@
-"""folder:PATH as an input: PATH/{split}/{class}/FILE, the law of `sources/folder.py`.
+"""folder:PATH as an input: the images, order and classes of the source of the same name.
 
-Classes are the sorted union over all splits; examples are sorted by class, then by file name.
+See `sources/folder.py`; here each file's place and size are noted, and its bytes are read as a
+whole.
 """
 
 import os
 from pathlib import Path
 
 from vit_jax.data.decode import EXTENSIONS
-from vit_jax.data.prepare.index import Builder, Files, Index, Input, Raw
-from vit_jax.errors import InputError
+from vit_jax.data.examples import Source
+from vit_jax.data.prepare.index import NONE, Builder, Files, Index, Input, Raw
+from vit_jax.data.sources.folder import open_folder
 
 
 def index_folder(path: str) -> Input:
@@ -17,64 +19,39 @@ def index_folder(path: str) -> Input:
     Raises:
       InputError: for a missing folder, or one without images where they should be.
     """
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
-        raise InputError(f"there is no folder {path!r}; allowed: --from=folder:PATH.")
-    found = {split: _images(root / split) for split in _subfolders(root)}
-    found = {split: classes for split, classes in found.items() if any(classes.values())}
-    if not found:
-        raise InputError(
-            f"Folder {path} holds no images of the form SPLIT/CLASS/FILE with an extension of "
-            f"{', '.join(EXTENSIONS)}."
-        )
-    class_names = tuple(sorted({name for classes in found.values() for name in classes}))
-    _refuse_empty(found, class_names, path)
-    splits = {split: _index(root, split, found[split], class_names) for split in found}
+    root = str(Path(path).expanduser())
+    sources = {split: open_split() for split, open_split in open_folder(path).items()}
+    splits = {split: _index(root, split, source) for split, source in sources.items()}
+    # A split without labels knows no classes; the others all know the same.
+    class_names = max((source.class_names for source in sources.values()), key=len)
     return Input(class_names, splits, {split: [] for split in splits}, read_folder)
 
 
 def read_folder(index: Index, i: int, files: Files) -> Raw:
     """One image file."""
-    name = index.name(i)
-    path = os.path.join(index.path(i), os.path.basename(name))
-    size = int(index.columns["size"][i])
-    return Raw(files.read(path, 0, size, index.shown(i)), {"label": int(index.columns["label"][i])})
+    path = os.path.join(index.path(i), os.path.basename(index.name(i)))
+    label = int(index.columns["label"][i])
+    image = files.read(path, 0, None, index.shown(i))
+    return Raw(image, {} if label == NONE else {"label": label})
 
 
-def _index(root: Path, split: str, found: dict, class_names: tuple[str, ...]) -> Index:
+def _index(root: str, split: str, source: Source) -> Index:
     builder = Builder("label")
-    for label, class_name in enumerate(class_names):
-        for name, size in found.get(class_name, ()):
-            builder.add(f"{split}/{class_name}/{name}", file=label, size=size, label=label)
-    return builder.build(str(root), [f"{split}/{name}" for name in class_names])
+    names = source.class_names
+    positions = {os.path.join(split, name): label for label, name in enumerate(names)}
+    for i in range(len(source)):
+        path = source.describe(i)
+        name = os.path.relpath(path, root)
+        label = positions.get(os.path.dirname(name), NONE)
+        builder.add(name, file=max(label, 0), size=_size(path), label=label)
+    return builder.build(root, list(positions) or [split])
 
 
-def _images(folder: Path) -> dict[str, list[tuple[str, int]]]:
-    """Class -> its files and their sizes."""
-    return {name: sorted(_files(folder / name)) for name in _subfolders(folder)}
-
-
-def _refuse_empty(found: dict, class_names: tuple[str, ...], path: str) -> None:
-    for name in class_names:
-        if not any(classes.get(name) for classes in found.values()):
-            raise InputError(
-                f"Class {name!r} of folder {path} is without images in every split; allowed "
-                f"extensions: {', '.join(EXTENSIONS)}."
-            )
-
-
-def _subfolders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def _files(folder: Path) -> list[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        return [
-            (entry.name, entry.stat().st_size)
-            for entry in entries
-            if is_image(entry.name) and entry.is_file()
-        ]
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # a broken link: it is listed when it is read
+        return 0
 
 
 def is_image(name: str) -> bool:

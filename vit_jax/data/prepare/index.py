@@ -136,8 +136,12 @@ class Files:
             self._file.close()
         self._path = self._file = None
 
-    def read(self, path: str, offset: int, size: int, place: str) -> bytes:
-        """`size` bytes from `offset`; `UnreadableExample` at `place` where there are fewer."""
+    def read(self, path: str, offset: int, size: int | None, place: str) -> bytes:
+        """`size` bytes from `offset`, or all that follow.
+
+        Raises:
+          UnreadableExample: naming `place`, where there are fewer.
+        """
         try:
             if path != self._path:
                 self.__exit__()
@@ -147,6 +151,6 @@ class Files:
             data = self._file.read(size)
         except OSError as error:
             raise UnreadableExample(place, error.strerror or str(error)) from error
-        if len(data) != size:
+        if size is not None and len(data) != size:
             raise UnreadableExample(place, f"its file ends after {len(data)} of {size} bytes")
         return data

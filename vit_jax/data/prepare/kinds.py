@@ -28,6 +28,7 @@ def open_input(
     *,
     labels: tuple[str, ...] | None = None,
     split: str | None = None,
+    image_key: str | None = None,
     label_key: str | None = None,
 ) -> Input:
     """Looks an input through.
@@ -36,14 +37,14 @@ def open_input(
       spec: KIND:PATH, see above.
       labels: class names, see `tar.py` and `webdataset.py`.
       split: what to call the only split of a tar or of WebDataset shards.
-      label_key: tfrecord only: which feature is the label; 'label' by default.
+      image_key, label_key: tfrecord only: which features are the image and the label.
 
     Raises:
       InputError: with what was found and what is allowed, also for an option without effect.
     """
     kind, _, path = spec.partition(":")
     indexer = sections.choose(KINDS, kind, where="--from")
-    options = {"labels": labels, "split": split, "label_key": label_key}
+    options = {"labels": labels, "split": split, "image_key": image_key, "label_key": label_key}
     return sections.call_chosen(
         indexer, options, where="prepare", choice=f"--from={kind}:...", path=path
     )

@@ -20,10 +20,10 @@ from typing import Any
 
 from vit_jax.data.prepare.index import Lost
 from vit_jax.data.prepare.shards import write_json
+from vit_jax.data.sources.array_record import FORMAT, MANIFEST
+from vit_jax.data.sources.fields import CONVERTERS
 from vit_jax.errors import InputError
 
-FORMAT = "vit_jax array_record 1"
-MANIFEST = "manifest.json"
 SUFFIX = ".array_record"
 
 
@@ -121,7 +121,11 @@ def make_manifest(
         "source": settings["source"],
         "settings": dict(settings),
         "class_names": list(class_names),
-        "fields": _common_fields(list(splits.values())),
+        "fields": [
+            name
+            for name in ("image", *CONVERTERS)
+            if all(name in split["fields"] for split in splits.values())
+        ],
         "splits": splits,
     }
 
@@ -130,8 +134,10 @@ def _split(
     reports: Sequence[Mapping[str, Any]], lost: Sequence[Lost], num_classes: int
 ) -> dict[str, Any]:
     counts = {name: _sum(reports, name) for name in ("labels", "heights", "widths", "channels")}
+    with_field = _in_order(_added(reports, "fields"))
+    examples = sum(one["examples"] for one in reports)
     return {
-        "examples": sum(one["examples"] for one in reports),
+        "examples": examples,
         "bytes": sum(one["image_bytes"] for one in reports),
         "per_class": [counts["labels"].get(label, 0) for label in range(num_classes)],
         "sizes": {
@@ -139,7 +145,8 @@ def _split(
             "width": summary(counts["widths"]),
             "channels": {str(key): count for key, count in sorted(counts["channels"].items())},
         },
-        "with_field": dict(sorted(_fields(reports).items())),
+        "fields": _complete(with_field, examples),
+        "with_field": with_field,
         "unreadable": [one._asdict() for one in lost]
         + [bad for one in reports for bad in one["unreadable"]],
         "shards": [
@@ -148,24 +155,18 @@ def _split(
     }
 
 
-def _common_fields(splits: Sequence[Mapping[str, Any]]) -> list[str]:
+def _in_order(counts: Mapping[str, int]) -> dict[str, int]:
+    """How many examples have each field, in the order of `fields.CONVERTERS`."""
+    return {name: counts[name] for name in ("image", *CONVERTERS) if counts.get(name)}
+
+
+def _complete(with_field: Mapping[str, int], examples: int) -> list[str]:
     """The fields that every example has."""
-    names = ("image", "label", "caption")
-    return [
-        name
-        for name in names
-        if all(split["with_field"].get(name, 0) == split["examples"] for split in splits)
-    ]
+    return [name for name, count in with_field.items() if count == examples]
 
 
 def _sum(reports: Sequence[Mapping[str, Any]], name: str) -> Counter[int]:
     return Counter({int(k): count for k, count in _added(reports, name).items()})
-
-
-def _fields(reports: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    found = _added(reports, "fields")
-    del found["name"]  # of the record, not of the example
-    return found
 
 
 def _added(reports: Sequence[Mapping[str, Any]], name: str) -> Counter[str]:

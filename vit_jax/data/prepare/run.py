@@ -45,6 +45,7 @@ def prepare(
     *,
     labels: str | None = None,
     split: str | None = None,
+    image_key: str | None = None,
     label_key: str | None = None,
     shards: int | None = None,
     shard_mb: int | None = None,
@@ -57,7 +58,7 @@ def prepare(
     Args:
       spec: KIND:PATH, see `kinds.py`.
       labels: a file with one class name a line, see `tar.py` and `webdataset.py`.
-      split, label_key: see `kinds.open_input`.
+      split, image_key, label_key: see `kinds.open_input`.
       shards: files a split.
       shard_mb: or MiB of images a file; 256 by default.
       workers: processes; None is one a CPU core, 0 works in this one.
@@ -79,6 +80,7 @@ def prepare(
         "source": spec,
         "labels": names and hashlib.sha256("\n".join(names).encode()).hexdigest(),
         "split": split,
+        "image_key": image_key,
         "label_key": label_key,
         "shards": shards,
         "shard_mb": shard_mb if shards or shard_mb else DEFAULT_SHARD_MB,
@@ -89,7 +91,9 @@ def prepare(
         if manifest is not None:
             output.clear()
             return Prepared(manifest, is_new=False)
-        found = open_input(spec, labels=names, split=split, label_key=label_key)
+        found = open_input(
+            spec, labels=names, split=split, image_key=image_key, label_key=label_key
+        )
         lost = [one for split in found.splits for one in found.lost[split]]
         if strict and lost:
             raise InputError(f"Cannot read {lost[0].name}: {lost[0].reason} (--strict).")

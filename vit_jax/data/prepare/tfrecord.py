@@ -5,7 +5,7 @@ PATH is the folder with `features.json`, or one above that holds a single such f
     uint64 length | uint32 masked CRC-32C of these 8 bytes | data | uint32 masked CRC-32C of data
 
 little endian (tensorflow/core/lib/io/record_writer.h); data is a tf.train.Example. The image comes
-from feature "image", the label from the ClassLabel that is asked for, the caption from a Text
+from an Image feature, the label from a ClassLabel, -1 being none, and the caption from a Text
 feature "caption".
 """
 
@@ -19,16 +19,19 @@ from typing import Any
 
 from vit_jax.data.examples import UnreadableExample
 from vit_jax.data.prepare.crc32c import crc32c
-from vit_jax.data.prepare.index import Builder, Files, Index, Input, Lost, Raw
+from vit_jax.data.prepare.index import NONE, Builder, Files, Index, Input, Lost, Raw
 from vit_jax.errors import InputError
 
-IMAGE_KEY, CAPTION_KEY = "image", "caption"
+CAPTION_KEY = "caption"
 _HEAD, _FOOT = struct.Struct("<QI"), struct.Struct("<I")
 _MASK = 0xA282EAD8  # so that the checksum of data with checksums in it is no trivial one
 
 
-def index_tfrecord(path: str, *, label_key: str = "label") -> Input:
+def index_tfrecord(path: str, *, image_key: str = "image", label_key: str = "label") -> Input:
     """The records of a TFDS folder.
+
+    Args:
+      image_key, label_key: which features are the image and the label.
 
     Raises:
       InputError: for a folder that is no TFDS data set, is not prepared as TFRecord, lacks files,
@@ -37,12 +40,12 @@ def index_tfrecord(path: str, *, label_key: str = "label") -> Input:
     folder = _folder(path)
     features = _features(folder)
     labelled = "classLabel" in features.get(label_key, {})
-    if "image" not in features.get(IMAGE_KEY, {}) or not labelled:
+    if "image" not in features.get(image_key, {}) or not labelled:
         raise InputError(
-            f"{folder} needs an Image {IMAGE_KEY!r} and a ClassLabel {label_key!r} (--label_key); "
-            f"its features: {', '.join(features) or '(none)'}."
+            f"{folder} needs an Image {image_key!r} and a ClassLabel {label_key!r} "
+            f"(--image_key, --label_key); its features: {', '.join(features) or '(none)'}."
         )
-    wanted = {"label": label_key}
+    wanted = {"image": image_key, "label": label_key}
     if "text" in features.get(CAPTION_KEY, {}):
         wanted["caption"] = CAPTION_KEY
     info = json.loads((folder / "dataset_info.json").read_text())
@@ -68,21 +71,22 @@ def read_tfrecord(index: Index, i: int, files: Files, *, wanted: Mapping[str, st
         features = tf_example_pb2.Example.FromString(data).features.feature
     except DecodeError as error:
         raise UnreadableExample(name, f"it is no tf.train.Example ({error})") from error
-    if not features[IMAGE_KEY].bytes_list.value:
-        raise UnreadableExample(name, f"it has no feature {IMAGE_KEY!r}")
+    image = features[wanted["image"]].bytes_list.value
+    if not image:
+        raise UnreadableExample(name, f"it has no feature {wanted['image']!r}")
     fields: dict[str, Any] = {}
-    for field, key in wanted.items():
-        values = features[key].int64_list.value or features[key].bytes_list.value
-        if values:
-            fields[field] = _plain(values[0], key, name)
-    return Raw(features[IMAGE_KEY].bytes_list.value[0], fields)
+    if (label := features[wanted["label"]].int64_list.value) and label[0] != NONE:
+        fields["label"] = label[0]
+    if "caption" in wanted and (text := features[wanted["caption"]].bytes_list.value):
+        fields["caption"] = _text(text[0], name)
+    return Raw(image[0], fields)
 
 
-def _plain(value: int | bytes, key: str, name: str) -> int | str:
+def _text(value: bytes, name: str) -> str:
     try:
-        return value.decode() if isinstance(value, bytes) else value
+        return value.decode()
     except UnicodeDecodeError as error:
-        raise UnreadableExample(name, f"its feature {key!r} is no UTF-8") from error
+        raise UnreadableExample(name, "its caption is no UTF-8") from error
 
 
 def masked(crc: int) -> int:
