@@ -11,8 +11,10 @@ The second looks at every example of any data source: counts, damaged images, du
 across splits. Exit code 1 says that it found problems.
 """
 
+import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,23 @@ AUDITING = ("audit", "data_dir", "out", "json")
 _SHOWN = 10  # unreadable images that are told of by name
 
 
+class _Stopped(Exception):
+    """SIGTERM came; what is finished is kept."""
+
+
 def main(arguments: list[str]) -> int:
     values = _flags()
     parsing.reject_positional(parsing.parse(values, "prepare", arguments, doc=__doc__))
+    try:
+        return _run(values)
+    except _Stopped:
+        from vit_jax.train.preemption import EXIT_PREEMPTED
+
+        print("stopped by SIGTERM; the same command continues", file=sys.stderr)
+        return EXIT_PREEMPTED
+
+
+def _run(values: flags.FlagValues) -> int:
     if values["audit"].present:
         _refuse(values, CONVERTING, "--audit")
         return _audit(values)
@@ -76,12 +92,9 @@ def _refuse(values: flags.FlagValues, names: tuple[str, ...], given: str) -> Non
 def _convert(values: flags.FlagValues) -> int:
     target = parsing.require(values, "to")
 
-    from rich.console import Console
-
-    from vit_jax.commands.progress import ImageProgress
     from vit_jax.data.prepare.run import prepare
 
-    with ImageProgress(Console(stderr=True), "written") as progress:
+    with _watched("written") as progress:
         prepared = prepare(
             values["from"].value,
             target,
@@ -100,6 +113,24 @@ def _convert(values: flags.FlagValues) -> int:
     _tell(prepared.manifest)
     print(f"{target} can be trained on as array_record:{target}")
     return 0
+
+
+@contextlib.contextmanager
+def _watched(verb: str) -> Iterator[Callable]:
+    """A callback that shows the progress, and raises `_Stopped` after SIGTERM."""
+    from rich.console import Console
+
+    from vit_jax.commands.progress import ImageProgress
+    from vit_jax.train.preemption import on_sigterm
+
+    with on_sigterm() as is_asked_to_stop, ImageProgress(Console(stderr=True), verb) as show:
+
+        def on_progress(done: tuple[int, int], total: tuple[int, int]) -> None:
+            show(done, total)
+            if is_asked_to_stop():
+                raise _Stopped
+
+        yield on_progress
 
 
 def _tell(manifest: dict[str, Any]) -> None:
@@ -122,10 +153,7 @@ def _tell(manifest: dict[str, Any]) -> None:
 def _audit(values: flags.FlagValues) -> int:
     spec = parsing.require(values, "audit")
 
-    from rich.console import Console
-
     from vit_jax.analysis import audits, figures
-    from vit_jax.commands.progress import ImageProgress
     from vit_jax.data.prepare.audit import audit
     from vit_jax.workdir import check_writable
 
@@ -133,7 +161,7 @@ def _audit(values: flags.FlagValues) -> int:
     if out:
         check_writable(out)
     given = {name: values[name].value for name in ("data_dir", "image_key", "label_key")}
-    with ImageProgress(Console(stderr=True), "looked at") as progress:
+    with _watched("looked at") as progress:
         report = audit(
             spec,
             splits=[name.strip() for name in values.split.split(",")] if values.split else (),

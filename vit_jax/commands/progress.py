@@ -32,7 +32,13 @@ class ImageProgress:
             self._bar.stop()
 
     def __call__(self, done: tuple[int, int], total: tuple[int, int]) -> None:
-        """Args: (images, bytes) done so far, those of earlier runs included, and in all."""
+        """Args: (images, bytes) done so far, those of earlier runs included, and in all.
+
+        Without any images in all they are still being looked for.
+        """
+        if not total[0]:
+            self._print("looking for the images")
+            return
         now = time.monotonic()
         if self._first is None:
             self._first, self._last_line = (now, *done), now

@@ -79,6 +79,19 @@ def test_killed_and_resumed_is_identical(large, undisturbed, tmp_path):
     assert hashes(out) == undisturbed
 
 
+def test_sigterm_stops_and_the_same_command_continues(large, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    process = start(large, out, 2)
+    wait_for_reports(out, 1)
+    process.terminate()
+    text, _ = process.communicate()
+    assert process.returncode == 75 and "the same command continues" in text
+    assert not (out / "manifest.json").exists()
+    assert not list(out.glob(".train*"))  # half-written shards are removed
+    prepare(f"folder:{large}", str(out), shards=SHARDS, workers=0)
+    assert hashes(out) == undisturbed
+
+
 def test_workers_die_with_the_command(large, tmp_path):
     """Or they would go on writing into the folder of the next one."""
     out = tmp_path / "out"

@@ -6,6 +6,7 @@ Processes are spawned, since the parent may have threads that a fork would break
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -66,6 +67,8 @@ def run(
         try:
             while pending:
                 done, pending = futures.wait(pending, _POLL, futures.FIRST_COMPLETED)
+                # Before the results: whoever wants to stop says so here, and a signal that came to
+                # all processes may have killed the workers, too.
                 on_progress(Done(numbers[_IMAGES], numbers[_BYTES]))
                 yield from (future.result() for future in done)
         except futures.process.BrokenProcessPool as error:
@@ -101,6 +104,7 @@ def _run_here(function, tasks, on_progress, initializer, initargs) -> Iterator[A
 def _start(numbers, initializer, initargs) -> None:
     global _shared
     _shared = numbers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if initializer is not None:
         initializer(*initargs)

@@ -24,7 +24,9 @@ from vit_jax.errors import InputError
 DEFAULT_SHARD_MB = 256
 MEBIBYTE = 1 << 20
 
-Progress = Callable[[Done, Done], None]  # called with what is done and with all there is
+Progress = Callable[
+    [Done, Done], None
+]  # called with what is done and with all there is, or zeros before that is known
 
 
 class Prepared(NamedTuple):
@@ -91,6 +93,7 @@ def prepare(
         if manifest is not None:
             output.clear()
             return Prepared(manifest, is_new=False)
+        on_progress(Done(0, 0), Done(0, 0))
         found = open_input(
             spec, labels=names, split=split, image_key=image_key, label_key=label_key
         )

@@ -19,7 +19,7 @@ from typing import Any
 from vit_jax.data.decode import EXTENSIONS
 from vit_jax.data.examples import UnreadableExample
 from vit_jax.data.prepare.index import NONE, Builder, Files, Index, Input, Lost, Raw
-from vit_jax.data.prepare.tar import Member, members, refuse_compressed
+from vit_jax.data.prepare.tar import Member, members, refuse_compressed, split_of
 from vit_jax.errors import InputError
 
 ANNOTATIONS = ("cls", "txt", "json")
@@ -106,8 +106,8 @@ def _options(text: str) -> list[str]:
 
 
 def _split_of(path: Path) -> str:
-    """'train-000003.tar' -> 'train'; 'imagenet-val-07.tar' -> 'imagenet-val'."""
-    return re.sub(r"[-_.]?\d+$", "", path.stem) or "train"
+    """'train-000003.tar' -> 'train'; 'imagenet-val-07.tar' -> 'val'; '000003.tar' -> 'train'."""
+    return split_of(re.sub(r"[-_.]?\d+$", "", path.stem)) or "train"
 
 
 def _index(paths: Sequence[Path], lost: list[Lost]) -> Index:
