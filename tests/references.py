@@ -28,6 +28,16 @@ def load_timm():
     return pytest.importorskip("timm", reason="needs timm: see .ci/run")
 
 
+def load_torchvision():
+    torch = load_torch()
+    _allow_foreign_torchvision(torch)
+    return pytest.importorskip("torchvision", reason="needs torchvision: see .ci/run")
+
+
+def load_tensorflow():
+    return pytest.importorskip("tensorflow", reason="needs tensorflow-cpu: see .ci/run")
+
+
 def _allow_foreign_torchvision(torch):
     """Lets a torchvision that was built for another torch be imported for its Python parts.
 

@@ -63,6 +63,8 @@ def test_audit_says_what_it_found(folder, tmp_path, capsys):
         (["--from=folders:IN", "--to=OUT"], "did you mean 'folder'"),
         (["--from=folder:IN", "--to=OUT", "--shards=2", "--shard_mb=3"], "are both given"),
         (["--from=folder:IN", "--to=OUT", "--shards=0"], "shards"),
+        (["--from=folder:IN", "--to=OUT", "--quality=90"], "without --resize_small"),
+        (["--from=folder:IN", "--to=OUT", "--resize_small=9", "--quality=101"], "quality is 101"),
         (["--from=folder:IN", "--to=OUT", "--labels=none.txt"], "Cannot read --labels"),
         (["--from=folder:IN", "--to=OUT", "--split=train"], "has no such setting"),
         (["--from=folder:IN", "--to=OUT", "--json"], "--json has no effect with --from"),

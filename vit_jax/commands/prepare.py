@@ -4,8 +4,9 @@ python -m vit_jax prepare --audit=SOURCE [--split=train,test] [--out=DIR] [--jso
 The first turns images into sharded ArrayRecord with a manifest, which trains as array_record:DIR.
 KIND:PATH is folder:PATH, tar:PATH (a tar, or a folder of one tar a split), webdataset:PATTERN
 (e.g. 'train-{000000..000012}.tar') or tfrecord:PATH (a TFDS data set). Give a command that was
-stopped again and it continues; the result is the same. Images that cannot be read are left out and
-listed in manifest.json.
+stopped again and it continues; the result is the same. Images keep their bytes, unless
+--resize_small=N makes larger ones smaller; those that cannot be read are left out and listed in
+manifest.json.
 
 The second looks at every example of any data source: counts, damaged images, duplicates within and
 across splits. Exit code 1 says that it found problems.
@@ -25,7 +26,7 @@ from vit_jax.errors import InputError
 
 EXIT_FOUND_PROBLEMS = 1
 # Which of the flags go with which of the two.
-CONVERTING = ("from", "to", "labels", "shards", "shard_mb", "strict")
+CONVERTING = ("from", "to", "labels", "shards", "shard_mb", "resize_small", "quality", "strict")
 AUDITING = ("audit", "data_dir", "out", "json")
 _SHOWN = 10  # unreadable images that are told of by name
 
@@ -74,6 +75,8 @@ def _flags() -> flags.FlagValues:
     for name, text in (
         ("shards", "files a split"),
         ("shard_mb", "MiB of images a file; 256 by default"),
+        ("resize_small", "pixels of the shorter side of larger images, which become JPEG files"),
+        ("quality", "of these JPEG files, 1 to 100; 95 by default"),
     ):
         flags.DEFINE_integer(name, None, text, lower_bound=1, flag_values=values)
     text = "processes; by default one a CPU core, 0 is this one"
@@ -104,6 +107,8 @@ def _convert(values: flags.FlagValues) -> int:
             label_key=values.label_key,
             shards=values.shards,
             shard_mb=values.shard_mb,
+            resize_small=values.resize_small,
+            quality=values.quality,
             workers=values.workers,
             strict=values.strict,
             on_progress=progress,

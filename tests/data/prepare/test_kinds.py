@@ -1,9 +1,12 @@
 """Every kind of input: what is in it, byte for byte, and what is damaged, by name."""
 
+import io
 import json
 import struct
 
+import numpy as np
 import pytest
+from PIL import Image
 from prepare_inputs import (
     CLASSES,
     framed,
@@ -16,6 +19,7 @@ from prepare_inputs import (
     write_tar,
     write_tfds,
 )
+from references import load_tensorflow
 
 from vit_jax.data.prepare.run import prepare
 from vit_jax.data.sources import open_source
@@ -361,6 +365,21 @@ def test_tfrecord_records_without_what_is_needed_are_listed(tmp_path):
     assert len(manifest["splits"]["test"]["unreadable"]) == 4
 
 
+@pytest.mark.reference
+def test_tfrecord_written_by_tensorflow(tmp_path):
+    tf = load_tensorflow()
+    folder = write_tfds(tmp_path / "tiny", train=[[b""] * len(TRAIN)])
+    with tf.io.TFRecordWriter(str(folder / "tiny-train.tfrecord-00000-of-00001")) as writer:
+        for data, label in TRAIN.values():
+            image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
+            kind = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
+            features = tf.train.Features(feature={"image": image, "kind": kind})
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    manifest, records = convert(f"tfrecord:{folder}", tmp_path, label_key="kind")
+    expect(records["train"], TRAIN)
+    assert not manifest["splits"]["train"]["unreadable"]
+
+
 def test_tfrecord_label_minus_one_is_none(tmp_path):
     """As TFDS has it for test splits whose labels are secret."""
     test = [framed(tf_example(data, -1)) for data, _ in VAL.values()]
@@ -416,6 +435,39 @@ def test_manifest_counts(tmp_path):
     assert [shard["file"] for shard in split["shards"]] == [
         f"train-{k:05}-of-00004.array_record" for k in range(4)
     ]
+
+
+def test_resize_small_makes_large_images_smaller(tmp_path):
+    files = {
+        "cat/grey.png": (image_bytes(0, "PNG", (60, 40)), 0),  # (width, height)
+        "cat/same.png": (image_bytes(1, "PNG", (33, 20)), 0),
+        "cat/smaller.jpg": (image_bytes(1, "JPEG", (90, 10)), 0),
+        "cat/tall.jpg": (image_bytes(1, "JPEG", (41, 123)), 0),
+    }
+    root = write_folder(tmp_path / "in", train=files)
+    manifest, records = convert(f"folder:{root}", tmp_path, resize_small=20, quality=80)
+    found = {fields["name"]: Image.open(io.BytesIO(data)) for fields, data in records["train"]}
+    sizes = {name.removeprefix("train/cat/"): image.size for name, image in found.items()}
+    wanted = {"grey": (30, 20), "same": (33, 20), "smaller": (90, 10), "tall": (20, 60)}
+    assert {name.partition(".")[0]: size for name, size in sizes.items()} == wanted
+    assert found["train/cat/grey.png"].mode == "L"
+    kept = [files[name][0] for name in ("cat/same.png", "cat/smaller.jpg")]
+    assert [data for _, data in records["train"][1:3]] == kept
+    assert manifest["splits"]["train"]["sizes"]["height"] == {"min": 10, "median": 20, "max": 60}
+    assert manifest["settings"]["resize_small"] == 20
+
+
+def test_resized_colours_stay_where_they_are(tmp_path):
+    """Left red, right blue; at the default quality a flat colour is off by few grey levels."""
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[:, :64, 0], image[:, 64:, 2] = 200, 200
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    root = write_folder(tmp_path / "in", train={"cat/a.png": (file.getvalue(), 0)})
+    _, records = convert(f"folder:{root}", tmp_path, resize_small=16)
+    small = np.asarray(Image.open(io.BytesIO(records["train"][0][1]))).astype(int)
+    assert small.shape == (16, 32, 3)
+    assert abs(small[:, :12] - (200, 0, 0)).max() < 6 and abs(small[:, 20:] - (0, 0, 200)).max() < 6
 
 
 def test_unknown_kind():

@@ -194,6 +194,9 @@ def test_folder_of_others_or_in_use_is_refused(tmp_path):
         prepare(f"folder:{root}", str(root), workers=0)
     with pytest.raises(InputError, match="Cannot write"):
         prepare(f"folder:{root}", "/proc/nowhere", workers=0)
+    with pytest.raises(InputError, match="holds no .*tar"):
+        prepare(f"tar:{root}", str(tmp_path / "new"), workers=0)
+    assert not list((tmp_path / "new").iterdir())
     output = Output(str(tmp_path / "out"), {})
     with output.claimed(), pytest.raises(InputError, match="Another process"):
         prepare(f"folder:{root}", str(tmp_path / "out"), workers=0)

@@ -59,7 +59,11 @@ class Output:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise InputError(f"Another process is preparing {self.path}.") from error
-            yield
+            try:
+                yield
+            finally:
+                if not (self.progress / "settings.json").is_file():  # nothing was begun
+                    self.clear()
 
     def finished(self) -> dict[str, Any] | None:
         """The manifest, where the folder is whole and made of the same settings.

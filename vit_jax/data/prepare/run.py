@@ -19,14 +19,14 @@ from vit_jax.data.prepare.kinds import open_input
 from vit_jax.data.prepare.output import SUFFIX, Output, make_manifest
 from vit_jax.data.prepare.pool import Done
 from vit_jax.data.prepare.shards import Shard, read_report, write_shard
+from vit_jax.data.prepare.shrink import DEFAULT_QUALITY, Shrink
 from vit_jax.errors import InputError
 
 DEFAULT_SHARD_MB = 256
 MEBIBYTE = 1 << 20
 
-Progress = Callable[
-    [Done, Done], None
-]  # called with what is done and with all there is, or zeros before that is known
+# Called with what is done and with all there is, or zeros before that is known.
+Progress = Callable[[Done, Done], None]
 
 
 class Prepared(NamedTuple):
@@ -51,6 +51,8 @@ def prepare(
     label_key: str | None = None,
     shards: int | None = None,
     shard_mb: int | None = None,
+    resize_small: int | None = None,
+    quality: int | None = None,
     workers: int | None = None,
     strict: bool = False,
     on_progress: Progress = lambda done, total: None,
@@ -62,21 +64,15 @@ def prepare(
       labels: a file with one class name a line, see `tar.py` and `webdataset.py`.
       split, image_key, label_key: see `kinds.open_input`.
       shards: files a split.
-      shard_mb: or MiB of images a file; 256 by default.
+      shard_mb: or MiB of images a file, as they were found; 256 by default.
+      resize_small: make the shorter side of larger images this many pixels, see `shrink.py`.
+      quality: of the JPEG files that these become; 95 by default.
       workers: processes; None is one a CPU core, 0 works in this one.
       strict: raise at the first unreadable image rather than leave it out.
 
     Raises:
       InputError: with what was found and what is allowed.
     """
-    if shards is not None and shard_mb is not None:
-        raise InputError("--shards and --shard_mb are both given; allowed: one of them.")
-    sections.check_ranges(
-        "prepare",
-        shards=(shards, 1, 100_000),  # five digits of a file's name
-        shard_mb=(shard_mb, 1, math.inf),
-        workers=(workers, 0, math.inf),
-    )
     names = read_labels(labels) if labels else None
     settings = {
         "source": spec,
@@ -84,9 +80,10 @@ def prepare(
         "split": split,
         "image_key": image_key,
         "label_key": label_key,
-        "shards": shards,
-        "shard_mb": shard_mb if shards or shard_mb else DEFAULT_SHARD_MB,
+        **_shard_settings(shards, shard_mb),
+        **_image_settings(resize_small, quality),
     }
+    sections.check_ranges("prepare", workers=(workers, 0, math.inf))
     output = Output(target, settings)
     with output.claimed():
         manifest = output.finished()
@@ -106,6 +103,24 @@ def prepare(
         manifest = make_manifest(settings, found.class_names, reports, found.lost)
         output.finish(manifest)
     return Prepared(manifest, is_new=True)
+
+
+def _shard_settings(shards: int | None, shard_mb: int | None) -> dict[str, int | None]:
+    if shards is not None and shard_mb is not None:
+        raise InputError("--shards and --shard_mb are both given; allowed: one of them.")
+    most = 100_000  # five digits of a file's name
+    sections.check_ranges("prepare", shards=(shards, 1, most), shard_mb=(shard_mb, 1, math.inf))
+    return {"shards": shards, "shard_mb": shard_mb if shards else shard_mb or DEFAULT_SHARD_MB}
+
+
+def _image_settings(resize_small: int | None, quality: int | None) -> dict[str, int | None]:
+    if quality is not None and resize_small is None:
+        raise InputError("--quality has no effect without --resize_small; leave it out.")
+    sections.check_ranges(
+        "prepare", resize_small=(resize_small, 1, math.inf), quality=(quality, 1, 101)
+    )
+    default = None if resize_small is None else DEFAULT_QUALITY
+    return {"resize_small": resize_small, "quality": quality or default}
 
 
 def read_labels(path: str) -> tuple[str, ...]:
@@ -129,7 +144,9 @@ def _plan(
     found: Input, output: Output, settings: dict[str, Any], strict: bool
 ) -> dict[str, list[Shard]]:
     """The shards of each split: runs of examples whose numbers differ by one at most."""
-    planned = {}
+    planned, shrink = {}, None
+    if settings["resize_small"]:
+        shrink = Shrink(settings["resize_small"], settings["quality"])
     for split, index in found.splits.items():
         n, count = len(index), _num_shards(index, settings)
         planned[split] = []
@@ -142,6 +159,7 @@ def _plan(
                 read=found.read,
                 class_names=found.class_names,
                 strict=strict,
+                shrink=shrink,
             )
             planned[split].append(shard)
     return planned

@@ -18,6 +18,7 @@ from vit_jax.data.decode import Encoded
 from vit_jax.data.examples import UnreadableExample
 from vit_jax.data.prepare.index import Files, Index, Raw
 from vit_jax.data.prepare.pool import Count
+from vit_jax.data.prepare.shrink import Shrink
 from vit_jax.errors import InputError
 
 # One record a chunk, so that an example is read alone; image files are compressed already.
@@ -35,6 +36,7 @@ class Shard(NamedTuple):
       read: reads one of them.
       class_names: a label may be one of them; None: labels are numbers.
       strict: raise for an unreadable example instead of listing it.
+      shrink: makes large images smaller; None leaves all as they are.
     """
 
     target: str
@@ -43,6 +45,7 @@ class Shard(NamedTuple):
     read: Callable[[Index, int, Files], Raw]
     class_names: tuple[str, ...] | None
     strict: bool
+    shrink: Shrink | None = None
 
 
 class _Report:
@@ -142,9 +145,12 @@ def _verified(shard: Shard, report: _Report, count: Count) -> Iterator[bytes]:
             try:
                 raw = shard.read(shard.index, i, files)
                 fields = {**_checked(raw.fields, shard, i), "name": shard.index.shown(i)}
-                shape = Encoded(raw.image, shard.index.shown(i)).decode().shape
-                yield records.pack(fields, raw.image)
-                report.add(shape, fields, len(raw.image))
+                pixels = Encoded(raw.image, shard.index.shown(i)).decode()
+                image, shape = raw.image, pixels.shape
+                if shard.shrink is not None:
+                    image, shape = shard.shrink.apply(pixels, image)
+                yield records.pack(fields, image)
+                report.add(shape, fields, len(image))
             except UnreadableExample as error:
                 if shard.strict:
                     raise
