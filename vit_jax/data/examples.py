@@ -38,11 +38,14 @@ class Source:
       name: what was opened, for messages, e.g. 'digits:train'.
       class_names: one name a class; a label is a position in it.
       fields: the names of the fields that each of its examples has.
+      present: the classes that can occur, ascending, where they are known to be a subset: that
+        of ImageNet-A among ImageNet's; None is all.
     """
 
     name: str
     class_names: tuple[str, ...]
     fields: tuple[str, ...] = ("image", "label")
+    present: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -35,6 +35,7 @@ class Ragged(Sequence[np.ndarray]):
 
     def __getitem__(self, i: int) -> np.ndarray:
         """[length of item i, ...]; a view."""
+        i = range(len(self))[i]  # IndexError where there is none; negative from the end
         return self.values[self.ends[i] : self.ends[i + 1]]
 
 
@@ -60,6 +61,7 @@ class Strings(Sequence[str]):
         return len(self.ends) - 1
 
     def __getitem__(self, i: int) -> str:
+        i = range(len(self))[i]
         text = self.blob[self.ends[i] : self.ends[i + 1]].tobytes()
         return text.decode("utf-8", "surrogateescape")
 

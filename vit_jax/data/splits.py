@@ -51,7 +51,8 @@ class Selection(Source):
 
     def __init__(self, name: str, parts: list[Part]):
         self.name = name
-        self.class_names, self.fields = parts[0].base.class_names, parts[0].base.fields
+        first = parts[0].base
+        self.class_names, self.fields, self.present = first.class_names, first.fields, first.present
         self._parts = parts
         self._ends = list(accumulate(part.stop - part.start for part in parts))
 

@@ -97,6 +97,25 @@ def test_a_link_to_nothing_is_an_unreadable_example(pictures):
         source[i]
 
 
+def test_folders_that_lead_to_themselves_are_told(pictures):
+    (pictures / "train" / "cat" / "again").symlink_to(pictures / "train")
+    with pytest.raises(InputError, match="Cannot list folder .*cat/again.*: Too many levels"):
+        open_source(f"folder:{pictures}", "train")
+
+
+def test_a_pickle_does_not_grow_with_the_files(tmp_path):
+    """But for its arrays, which workers share."""
+
+    def size(n):
+        for i in range(n):
+            (tmp_path / "train" / "a").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "train" / "a" / f"{i}.png").touch()
+        source = open_source(f"folder:{tmp_path}", "train")
+        return len(pickle.dumps(source, protocol=5, buffer_callback=lambda buffer: None))
+
+    assert abs(size(2) - size(1000)) < 20  # numbers of more digits
+
+
 def test_names_that_are_no_utf8_are_read(pictures):
     file = os.fsencode(pictures / "test" / "dog's") + b"/\xff.png"
     try:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,16 @@ import pytest
 from PIL import Image
 
 from vit_jax.data.decode import Encoded, pixels
+from vit_jax.data.examples import UnreadableExample
 from vit_jax.data.sources import arrays, open_source
 from vit_jax.errors import InputError
 
 
 def write_tfds(data_dir, name="tiny_shapes", n=9, fmt="array_record", splits=("train", "test")):
-    """A TFDS data set as `tfds build` leaves it, without TensorFlow: images 5x4, label i % 3."""
+    """A TFDS data set as `tfds build` leaves it, without TensorFlow: images 5x4, label i % 3.
+
+    "tags" are the labels below the label, and "file_name" is 'i.png'.
+    """
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -33,6 +38,8 @@ def write_tfds(data_dir, name="tiny_shapes", n=9, fmt="array_record", splits=("t
             example = tf_example_pb2.Example()
             example.features.feature["image"].bytes_list.value.append(png.getvalue())
             example.features.feature["kind"].int64_list.value.append(i % 3)
+            example.features.feature["tags"].int64_list.value.extend(range(i % 3))
+            example.features.feature["file_name"].bytes_list.value.append(f"{i}.png".encode())
             writer.write(example.SerializeToString())
         writer.close()
     features = "tensorflow_datasets.core.features"
@@ -43,6 +50,11 @@ def write_tfds(data_dir, name="tiny_shapes", n=9, fmt="array_record", splits=("t
             "classLabel": {"numClasses": "3"},
             "pythonClassName": f"{features}.class_label_feature.ClassLabel",
         },
+    }
+    tags = {"feature": described["kind"], "length": "-1"}
+    described |= {
+        "tags": {"sequence": tags, "pythonClassName": f"{features}.sequence_feature.Sequence"},
+        "file_name": {"text": {}, "pythonClassName": f"{features}.text_feature.Text"},
     }
     whole = {
         "featuresDict": {"features": described},
@@ -72,16 +84,50 @@ def test_tfds_reads_a_prepared_data_set(tmp_path):
     options = {"data_dir": str(tmp_path), "label_key": "kind"}
     for spec in ("tfds:tiny_shapes", "tfds:tiny_shapes:1.0.0"):
         source = open_source(spec, "train[2:]", **options)
-        images, labels = (
-            np.stack([pixels(e["image"]) for e in source]),
-            [e["label"] for e in source],
-        )
+        labels = [e["label"] for e in source]
+        images = np.stack([pixels(e["image"]) for e in source])
         assert isinstance(source[0]["image"], Encoded)
         assert images.shape == (7, 5, 4, 1) and images.dtype == np.uint8
         assert images[:, 0, 0, 0].tolist() == [20, 30, 40, 50, 60, 70, 80]
         assert labels == [2, 0, 1, 2, 0, 1, 2]
         assert source.class_names == ("round", "square", "odd")
     assert "tiny_shapes" in source.describe(0) and source.describe(0).endswith("#2")
+
+
+def test_tfds_images_equal_those_that_tfds_decodes(tmp_path):
+    write_tfds(tmp_path)
+    from tensorflow_datasets.core import read_only_builder
+
+    builder = read_only_builder.builder_from_files("tiny_shapes", data_dir=str(tmp_path))
+    decoded = builder.as_data_source(split="train", file_format="array_record")
+    source = open_source("tfds:tiny_shapes", "train", data_dir=str(tmp_path), label_key="kind")
+    source = pickle.loads(pickle.dumps(source))
+    for i in range(len(source)):
+        assert np.array_equal(pixels(source[i]["image"]), decoded[i]["image"])
+        assert source[i]["label"] == decoded[i]["kind"]
+
+
+def test_tfds_several_labels_and_names_of_files(tmp_path):
+    write_tfds(tmp_path)
+    source = open_source("tfds:tiny_shapes", "train", data_dir=str(tmp_path), label_key="tags")
+    assert source.fields == ("image", "labels") and len(source.class_names) == 3
+    for i, example in enumerate(source):
+        assert example["labels"] == tuple(range(i % 3))
+        assert source.file_name(i) == f"{i}.png"
+    with pytest.raises(InputError, match="needs a feature 'picture'.*file_name .Text"):
+        open_source("tfds:tiny_shapes", "train", data_dir=str(tmp_path), image_key="picture")
+
+
+def test_tfds_records_that_are_damaged_are_named(tmp_path):
+    write_tfds(tmp_path)
+    settings = {"data_dir": str(tmp_path), "label_key": "kind"}
+    (file,) = tmp_path.glob("*/*/*train*")
+    content = file.read_bytes()
+    assert b"\x89PNG" in content
+    file.write_bytes(content.replace(b"\x89PNG", b"\x00PNG"))  # the checksum no longer fits
+    source = open_source("tfds:tiny_shapes", "train", **settings)
+    with pytest.raises(UnreadableExample, match="tiny_shapes train #0: \\w"):
+        pixels(source[0]["image"])
 
 
 def test_tfds_mistakes_are_explained(tmp_path):

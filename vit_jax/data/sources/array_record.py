@@ -9,6 +9,7 @@ are first read, in each process for itself.
 """
 
 import json
+import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -80,6 +81,7 @@ class ArrayRecordSource(Source):
     def _forget_readers(self):
         self._readers: list[Any] = [None] * len(self._files)
         self._opening = threading.Lock()
+        self._process = os.getpid()
 
     def _locate(self, i: int) -> tuple[int, int]:
         """The shard of example i and the position in it."""
@@ -95,7 +97,9 @@ class ArrayRecordSource(Source):
             raise UnreadableExample(self.describe(i), _reason(error)) from error
 
     def _reader(self, k: int) -> Any:
-        """Shard k, opened once in this process."""
+        """Shard k, opened once in this process, not in the one that this was forked from."""
+        if self._process != os.getpid():
+            self._forget_readers()
         if self._readers[k] is None:
             with self._opening:
                 if self._readers[k] is None:

@@ -32,6 +32,8 @@ CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "box_label": as_class_of_boxes,
 }
 OF_CLASSES = ("label", "labels", "box_label")  # hold positions in the class names
+# A larger number is an identity of something rather than a class: ImageNet-21k has 21,843.
+MOST_NUMBERED = 1_000_000
 
 
 def convert(values: Mapping[str, Any], num_classes: int, place: Callable[[], str]) -> Example:
@@ -57,9 +59,18 @@ def check_labels(key: str, labels: Any, num_classes: int, place: Callable[[], st
             )
 
 
-def numbered(labels: Iterable[np.ndarray]) -> tuple[str, ...]:
-    """Names for classes that have only numbers: '0' to the largest that occurs."""
+def numbered(labels: Iterable[np.ndarray], place: str) -> tuple[str, ...]:
+    """Names for classes that have only numbers: '0' to the largest that occurs.
+
+    Raises:
+      InputError: naming the place, for more than `MOST_NUMBERED`.
+    """
     largest = max((int(np.max(array, initial=-1)) for array in labels), default=-1)
+    if largest >= MOST_NUMBERED:
+        raise InputError(
+            f"{place} has a label {largest}, which would make as many classes; allowed: numbers "
+            f"below {MOST_NUMBERED}, or names."
+        )
     return tuple(str(label) for label in range(largest + 1))
 
 

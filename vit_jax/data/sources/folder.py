@@ -74,7 +74,11 @@ def open_folder(path: str) -> dict[str, Callable[[], Source]]:
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise InputError(f"Source 'folder:{path}' needs an existing folder: folder:PATH.")
-    listings = {split: _list(root / split) for split in _subfolders(root)}
+    try:
+        listings = {split: _list(root / split) for split in _subfolders(root)}
+    except OSError as error:  # no permission, or a link that leads to its own parent
+        place = os.fsdecode(error.filename)
+        raise InputError(f"Cannot list folder {place}: {error.strerror}.") from error
     filled = {split: found for split, found in listings.items() if any(found.values())}
     if not filled:
         raise InputError(

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vit_jax.data.decode import Encoded, read_encoded
 from vit_jax.data.examples import Example, Source, UnreadableExample
 from vit_jax.data.sources import fields
@@ -92,7 +94,7 @@ def open_hugging_face(
     loaded = _load(path)
     first = next(iter(loaded.values()))
     columns = _columns(path, first.features, image_key, label_key)
-    names = partial(_class_names, list(loaded.values()), label_key, list(columns))
+    names = partial(_class_names, path, list(loaded.values()), label_key, list(columns))
     return {
         split: partial(_open_split, f"hf:{path} {split}", rows, image_key, columns, names)
         for split, rows in loaded.items()
@@ -151,7 +153,7 @@ def _is_text(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
-def _class_names(splits: list[Any], label_key: str, known: list[str]) -> tuple[str, ...]:
+def _class_names(path: str, splits: list[Any], label_key: str, known: list[str]) -> tuple[str, ...]:
     """The names of the ClassLabel; else the strings, sorted, or the numbers, over all splits."""
     if "label" not in known and "labels" not in known:
         return ()
@@ -159,14 +161,17 @@ def _class_names(splits: list[Any], label_key: str, known: list[str]) -> tuple[s
     kind = getattr(kind, "feature", kind)
     if hasattr(kind, "names"):
         return tuple(kind.names)
-    values = set().union(*(_flat(rows.unique(label_key)) for rows in splits)) - {None}
+    values = set().union(*(_distinct(rows, label_key) for rows in splits)) - {None}
     if all(isinstance(value, int) for value in values):
-        return tuple(str(label) for label in range(max(values, default=-1) + 1))
+        return fields.numbered([np.array(list(values), np.int64)], f"hf:{path} {label_key}")
     return tuple(sorted(values))
 
 
-def _flat(values: list[Any]) -> set[Any]:
-    return {item for value in values for item in (value if isinstance(value, list) else [value])}
+def _distinct(rows: Any, column: str) -> set[Any]:
+    """The values that occur in a column, or in the lists of a column."""
+    values = rows.select_columns([column]).with_format("arrow")[:].column(0)
+    is_list = hasattr(rows.features[column], "feature")
+    return set((values.combine_chunks().flatten() if is_list else values).unique().to_pylist())
 
 
 def _open_split(

@@ -118,7 +118,7 @@ def _class_names(file: Path, table: rows.Table) -> tuple[str, ...]:
     labels = list(_labels(table.columns))
     if not table.is_numbered:
         return tuple(sorted(set(labels)))
-    return fields.numbered([np.array(labels, np.int64)])
+    return fields.numbered([np.array(labels, np.int64)], str(file))
 
 
 def _labels(columns: Mapping[str, Sequence[Any]]) -> Iterable[Any]:

@@ -195,7 +195,9 @@ def _labels(file: Path, readers: Mapping[str, _Reader], name: str) -> np.ndarray
 def _class_names(file: Path, readers: Mapping[str, _Reader], pairs: list[_Pair]) -> tuple[str, ...]:
     """The stated ones, or numbers over all splits, so that a label means the same in each."""
     labels = [_labels(file, readers, pair.labels) for pair in pairs if pair.labels]
-    counted = fields.numbered([np.array(a.shape[1] - 1) if a.ndim == 2 else a for a in labels])
+    counted = fields.numbered(
+        [np.array(a.shape[1] - 1) if a.ndim == 2 else a for a in labels], str(file)
+    )
     if "class_names" not in readers:
         return counted
     stated = tuple(str(name) for name in _values(readers["class_names"]()))

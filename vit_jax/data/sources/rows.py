@@ -101,14 +101,16 @@ def _typed(
 
 
 def _is_number(text: str) -> bool:
-    """Is it written as 0, 1, 2, ...? '007' is a name."""
-    return text.isascii() and text.isdigit() and str(int(text)) == text
+    """Is it written as 0, 1, 2, ...? '007' is a name, and so is what fits no int32."""
+    return len(text) < 10 and text.isascii() and text.isdigit() and str(int(text)) == text
 
 
 def _csv_rows(file: Path) -> _Rows:
     with open(file, encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, restkey="a column without a name", restval=None)
         try:
+            if len(set(reader.fieldnames or ())) < len(reader.fieldnames or ()):
+                raise InputError(f"{file} line 1 names a column twice.")
             for row in reader:
                 yield reader.line_num, {key: _from_text(key, value) for key, value in row.items()}
         except (csv.Error, UnicodeDecodeError) as error:

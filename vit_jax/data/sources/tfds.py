@@ -120,6 +120,7 @@ def _keep_encoded(feature: Any, image_key: str) -> dict[str, Any] | None:
     import tensorflow_datasets as tfds
 
     is_file = isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8
+    is_file = is_file and feature.shape[-1] != 4  # the files' decoder has no alpha
     return {image_key: tfds.decode.SkipDecoding()} if is_file else None
 
 
