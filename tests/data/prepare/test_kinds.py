@@ -268,6 +268,8 @@ def test_webdataset_damaged_samples_are_listed(tmp_path):
         "alone.cls": b"1",
         "negative.png": image_bytes(1),
         "negative.cls": b"-1",
+        "huge.png": image_bytes(1),
+        "huge.cls": b"1" + bytes(b"0" * 30),
         "text.png": image_bytes(1),
         "text.txt": b"\xff\xfe",
         "named.png": image_bytes(1),
@@ -280,7 +282,7 @@ def test_webdataset_damaged_samples_are_listed(tmp_path):
     manifest, records = convert(f"webdataset:{tar}", tmp_path, split="train")
     assert [image for _, image in records["train"]] == [good["ok.png"]]
     found = {bad["name"]: bad["reason"] for bad in manifest["splits"]["train"]["unreadable"]}
-    keys = ("number", "json", "alone", "negative", "text", "named", "half")
+    keys = ("number", "json", "alone", "negative", "huge", "text", "named", "half")
     assert found.keys() == {f"x.tar/{key}" for key in keys}
     assert "no image" in found["x.tar/alone"] and "--labels" in found["x.tar/named"]
 

@@ -23,6 +23,8 @@ from vit_jax.errors import InputError
 
 # One record a chunk, so that an example is read alone; image files are compressed already.
 WRITER_OPTIONS = "group_size:1,uncompressed"
+# Numbers without names beyond this are no classes but somebody's identifiers.
+MAX_CLASSES = 1_000_000
 _HASHED = 1 << 20  # bytes at a time
 
 
@@ -168,9 +170,9 @@ def _checked(fields: dict[str, Any], shard: Shard, i: int) -> dict[str, Any]:
         if isinstance(label, bool) or not isinstance(label, int):
             hint = "" if names else "; names of classes need --labels"
             raise UnreadableExample(name, f"its label {label!r} is no number{hint}")
-        if label < 0 or (names is not None and label >= len(names)):
-            count = "" if names is None else f" of {len(names)}"
-            raise UnreadableExample(name, f"its label {label} is none of the classes{count}")
+        limit = MAX_CLASSES if names is None else len(names)
+        if not 0 <= label < limit:
+            raise UnreadableExample(name, f"its label {label} is not in 0 to {limit - 1}")
     if "caption" in fields and not _is_text(fields["caption"]):
         raise UnreadableExample(name, f"its caption {fields['caption']!a} is no text")
     return {**fields, "label": label} if "label" in fields else fields
