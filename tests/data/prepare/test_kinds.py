@@ -257,6 +257,25 @@ def test_webdataset_class_names_and_labels_by_name(tmp_path):
     assert manifest["class_names"] == list(CLASSES)
 
 
+def test_webdataset_with_several_labels(tmp_path):
+    of_each = ([2, 0, 2], [], [2])
+    members = {}
+    for i, labels in enumerate(of_each):
+        members |= {
+            f"{i}.png": image_bytes(i),
+            f"{i}.json": b'{"labels": %s}' % str(labels).encode(),
+        }
+    members |= {"bad.png": image_bytes(4), "bad.json": b'{"labels": 1}'}
+    tar = write_tar(tmp_path / "train.tar", members)
+    manifest, records = convert(f"webdataset:{tar}", tmp_path)
+    assert [fields["labels"] for fields, _ in records["train"]] == list(of_each)
+    assert manifest["splits"]["train"]["per_class"] == [1, 0, 2]  # examples, each once
+    assert manifest["fields"] == ["image", "labels"]
+    assert "no list" in manifest["splits"]["train"]["unreadable"][0]["reason"]
+    source = open_source(f"array_record:{tmp_path}/out", "train")
+    assert [example["labels"] for example in source] == list(map(tuple, of_each))
+
+
 def test_webdataset_damaged_samples_are_listed(tmp_path):
     good = {"ok.png": image_bytes(0), "ok.cls": b"1"}
     members = {

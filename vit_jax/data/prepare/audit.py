@@ -163,7 +163,7 @@ def _look_at(unit: _Unit, count: Count) -> _Seen:
             digests.append(digest)
             shapes.append(shape)
             firsts.append(own[0] if own else -1)
-            labels.update(label for label in own if 0 <= label < len(source.class_names))
+            labels.update({label for label in own if 0 <= label < len(source.class_names)})
             outside = [label for label in own if not 0 <= label < len(source.class_names)]
             if outside:
                 reason = f"label {outside[0]} is none of {len(source.class_names)} classes"

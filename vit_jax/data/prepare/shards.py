@@ -69,6 +69,7 @@ class _Report:
             self.counts[name][value] += 1
         if "label" in fields:
             self.counts["labels"][fields["label"]] += 1
+        self.counts["labels"].update(set(fields.get("labels", ())))
         self.counts["fields"].update(["image", *fields])
 
     def as_json(self) -> dict[str, Any]:
@@ -161,21 +162,30 @@ def _verified(shard: Shard, report: _Report, count: Count) -> Iterator[bytes]:
 
 
 def _checked(fields: dict[str, Any], shard: Shard, i: int) -> dict[str, Any]:
-    """The fields with a label that is a number in range, and a caption that is text."""
-    label, names = fields.get("label"), shard.class_names
-    name = shard.index.shown(i)
+    """The fields, with labels that are positions in the classes and a caption that is text."""
+    name, found = shard.index.shown(i), dict(fields)
+    if "label" in found:
+        found["label"] = _position(found["label"], shard.class_names, name)
+    if "labels" in found:
+        if not isinstance(found["labels"], list):
+            raise UnreadableExample(name, f"its labels {found['labels']!a} are no list")
+        found["labels"] = [_position(one, shard.class_names, name) for one in found["labels"]]
+    if "caption" in found and not _is_text(found["caption"]):
+        raise UnreadableExample(name, f"its caption {found['caption']!a} is no text")
+    return found
+
+
+def _position(label: Any, names: tuple[str, ...] | None, place: str) -> int:
+    """A label as a position in the class names; it may be one of them."""
     if isinstance(label, str) and names is not None and label in names:
-        label = names.index(label)
-    if "label" in fields:
-        if isinstance(label, bool) or not isinstance(label, int):
-            hint = "" if names else "; names of classes need --labels"
-            raise UnreadableExample(name, f"its label {label!r} is no number{hint}")
-        limit = MAX_CLASSES if names is None else len(names)
-        if not 0 <= label < limit:
-            raise UnreadableExample(name, f"its label {label} is not in 0 to {limit - 1}")
-    if "caption" in fields and not _is_text(fields["caption"]):
-        raise UnreadableExample(name, f"its caption {fields['caption']!a} is no text")
-    return {**fields, "label": label} if "label" in fields else fields
+        return names.index(label)
+    if isinstance(label, bool) or not isinstance(label, int):
+        hint = "" if names else "; names of classes need --labels"
+        raise UnreadableExample(place, f"its label {label!a} is no number{hint}")
+    limit = MAX_CLASSES if names is None else len(names)
+    if not 0 <= label < limit:
+        raise UnreadableExample(place, f"its label {label} is not in 0 to {limit - 1}")
+    return label
 
 
 def _is_text(value: Any) -> bool:

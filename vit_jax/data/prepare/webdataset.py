@@ -2,8 +2,8 @@
 
 The key is a member's name up to the first dot behind its last slash, what follows is its
 extension (github.com/webdataset/webdataset). Of a sample are read: the image (jpg, jpeg, png,
-webp, bmp), the label from `cls` (an integer) and the caption from `txt`, or either from the keys
-"label" and "caption" of `json`. PATTERN may have braces, 'train-{000000..000012}.tar', and the
+webp, bmp), the label from `cls` (an integer) and the caption from `txt`, or these from the keys
+"label", "labels" (a list) and "caption" of `json`. PATTERN may have braces, 'train-{000000..000012}.tar', and the
 wildcards * ? [ ]; each brace expression must exist as a file. A shard's split is told by its name
 up to the number.
 """
@@ -153,4 +153,4 @@ def _from_json(data: bytes) -> dict[str, Any]:
     found = json.loads(data)
     if not isinstance(found, dict):
         raise ValueError(f"its JSON is no object but {type(found).__name__}")
-    return {key: found[key] for key in ("label", "caption") if found.get(key) is not None}
+    return {key: found[key] for key in ("label", "labels", "caption") if found.get(key) is not None}
