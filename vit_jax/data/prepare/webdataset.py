@@ -3,9 +3,10 @@
 The key is a member's name up to the first dot behind its last slash, what follows is its
 extension (github.com/webdataset/webdataset). Of a sample are read: the image (jpg, jpeg, png,
 webp, bmp), the label from `cls` (an integer) and the caption from `txt`, or these from the keys
-"label", "labels" (a list) and "caption" of `json`. PATTERN may have braces, 'train-{000000..000012}.tar', and the
-wildcards * ? [ ]; each brace expression must exist as a file. A shard's split is told by its name
-up to the number.
+"label", "labels" (a list) and "caption" of `json`.
+
+PATTERN may have braces, 'train-{000000..000012}.tar', and the wildcards * ? [ ]; each file that the
+braces name must exist. A shard's split is told by its name without the number.
 """
 
 import glob
