@@ -1,7 +1,8 @@
 """python -m vit_jax <command> ...; also installed as `vit-jax`.
 
-Exit codes: 0 done; 2 bad input, explained in one sentence; 3 the loss or gradient became NaN or
-infinite; 75 stopped by SIGTERM with everything saved, so the same command continues.
+Exit codes: 0 done; 1 an audit found problems; 2 bad input, explained in one sentence; 3 the loss or
+gradient became NaN or infinite; 75 stopped by SIGTERM with everything saved, so the same command
+continues.
 """
 
 import logging
@@ -38,6 +39,12 @@ def _convert(arguments):
     return convert.main(arguments)
 
 
+def _prepare(arguments):
+    from vit_jax.commands import prepare
+
+    return prepare.main(arguments)
+
+
 def _plan(arguments):
     from vit_jax.commands import plan
 
@@ -49,6 +56,7 @@ COMMANDS = {
     "evaluate": (_evaluate, "score a checkpoint"),
     "plan": (_plan, "tell parameters, FLOPs, memory and length of a run, without running it"),
     "predict": (_predict, "classify image files with a checkpoint"),
+    "prepare": (_prepare, "images as sharded ArrayRecord; or an audit of a data set"),
     "convert": (_convert, "published weights or a run's, written as another library wants them"),
 }
 

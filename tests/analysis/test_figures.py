@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.analysis.figures import draw_curves, draw_predictions
+from vit_jax.analysis.figures import draw_class_histogram, draw_curves, draw_predictions
 
 
 def write_metrics(path, rows):
@@ -80,3 +80,15 @@ def test_grey_and_multispectral_images_can_be_shown(channels, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (8, 6, channels), dtype=np.uint8)
     draw_predictions([image], ["a caption"], tmp_path / "sheet.png")
     assert pixels(tmp_path / "sheet.png").std() > 5
+
+
+@pytest.mark.parametrize("classes", [1, 3, 1000])
+def test_class_histogram_shows_the_counts(classes, tmp_path):
+    names = [f"class {i}" for i in range(classes)]
+    draws = []
+    for extra in (0, 50):
+        counts = {"train": [10 + extra] + [10] * (classes - 1), "test": [2] * classes}
+        draw_class_histogram(counts, names, tmp_path / "a.png")
+        draws.append(pixels(tmp_path / "a.png"))
+    assert draws[0].std() > 5 and draws[0].shape == draws[1].shape
+    assert (draws[0] != draws[1]).any()

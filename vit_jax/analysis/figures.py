@@ -1,6 +1,6 @@
 """Pictures of runs and predictions, as PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,35 @@ def draw_predictions(
         axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image[..., :3], cmap="gray")
         axes.set_title(caption, fontsize=8)
         axes.set_axis_off()
+    figure.savefig(target, dpi=120)
+
+
+def draw_class_histogram(
+    counts: Mapping[str, Sequence[int]],
+    class_names: Sequence[str],
+    target: Path,
+    *,
+    named: int = 40,
+) -> None:
+    """Examples of each class: a panel a split, its bars in the order of the labels.
+
+    Args:
+      counts: split -> one number a class.
+      named: classes up to which each bar has its name.
+    """
+    few = len(class_names) <= named
+    figure = new_figure(max(6.0, 0.28 * len(class_names)) if few else 10.0, 2.6 * len(counts))
+    for i, (split, of_split) in enumerate(counts.items()):
+        axes = figure.add_subplot(len(counts), 1, i + 1)
+        if few:
+            axes.bar(range(len(of_split)), of_split)
+            axes.set_xticks(range(len(class_names)), class_names, rotation=90, fontsize=7)
+        else:  # one outline: a thousand bars take seconds
+            axes.stairs(of_split, fill=True)
+            axes.set_xlabel("class")
+        axes.set_title(f"{split}: {sum(of_split):,} labels")
+        axes.set_ylabel("examples")
+        axes.grid(axis="y", alpha=0.3)
     figure.savefig(target, dpi=120)
 
 

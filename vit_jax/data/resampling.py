@@ -95,7 +95,7 @@ def _opencv(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.
         found = law(exact, size)
     else:  # it drops an axis of one channel, and some of its kernels take four at most
         found = np.stack([law(plane, size) for plane in _planes(exact)], axis=-1)
-    return np.clip(found, 0, 255).astype(np.uint8)
+    return found.astype(np.uint8)  # means of pixels: none is out of range
 
 
 def _bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

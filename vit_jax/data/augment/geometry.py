@@ -102,7 +102,7 @@ def flip(example: Example, *, keypoint_order: Sequence[int] | None = None) -> Ex
     h, w = example_size(example)
     motion = Motion(
         size=(h, w),
-        image=lambda image: pixels(image)[:, ::-1],
+        image=lambda image: mirrored(pixels(image)),
         labels=lambda plane, _: plane[:, ::-1],
         points=lambda xy: xy * (-1, 1) + (w, 0),
     )
@@ -110,6 +110,14 @@ def flip(example: Example, *, keypoint_order: Sequence[int] | None = None) -> Ex
     if keypoint_order is not None and "keypoints" in flipped:
         flipped["keypoints"] = flipped["keypoints"][:, list(keypoint_order)]
     return flipped
+
+
+def mirrored(image: np.ndarray) -> np.ndarray:
+    """uint8[h,w,c], left and right exchanged."""
+    import cv2
+
+    # As a reversed view it would be copied into the batch byte by byte: 440 us at 224x224, not 7.
+    return cv2.flip(image, 1).reshape(image.shape)
 
 
 def pad(

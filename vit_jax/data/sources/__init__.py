@@ -61,11 +61,22 @@ def open_source(
     Raises:
       InputError: with what was found and what is allowed.
     """
+    found = available(spec, data_dir=data_dir, image_key=image_key, label_key=label_key)
+    return splits.select(found, split, name=spec)
+
+
+def available(
+    spec: str,
+    *,
+    data_dir: str | None = None,
+    image_key: str | None = None,
+    label_key: str | None = None,
+) -> dict[str, Callable[[], Source]]:
+    """{split: function that opens it} of a source, see `open_source`."""
     kind, _, path = str(spec).partition(":")
     opener = sections.choose(OPENERS, kind, where="data.source")
     settings = dict(data_dir=data_dir, image_key=image_key, label_key=label_key)
-    available = opener(path, **_taken(kind, settings))
-    return splits.select(available, split, name=spec)
+    return opener(path, **_taken(kind, settings))
 
 
 def _taken(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:

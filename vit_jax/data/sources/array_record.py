@@ -4,15 +4,15 @@
                      "splits": {"train": {"examples": n, "shards": [
                          {"file": "train-00000-of-00004.array_record", "examples": n}, ...]}}}
 
-"fields" is optional, and so are further keys. Files are opened where they are first read, in each
-process for itself.
+"fields" is optional, a split may have its own, and so are further keys. Files are opened where they
+are first read, in each process for itself.
 """
 
 import json
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -140,15 +140,16 @@ def open_array_record(path: str) -> dict[str, Callable[[], Source]]:
         if manifest["format"] != FORMAT:
             found = manifest["format"]
             raise InputError(f"{file} is of format {found!r}; {FORMAT!r} can be read.")
-        splits = {name: _shards(folder, split) for name, split in manifest["splits"].items()}
+        told = manifest["splits"]
+        splits = {name: _shards(folder, split) for name, split in told.items()}
         names = tuple(manifest["class_names"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{file} cannot be read ({error!r}).") from error
-    stated = tuple(manifest["fields"]) if "fields" in manifest else None
+    stated = {name: split.get("fields", manifest.get("fields")) for name, split in told.items()}
     return {
-        name: partial(_open_split, f"array_record:{path} {name}", shards, names, stated)
+        name: partial(_open_split, f"array_record:{path} {name}", shards, names, stated[name])
         for name, shards in splits.items()
         if shards
     }
@@ -161,12 +162,13 @@ def _shards(folder: Path, split: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _open_split(
-    name: str, shards: Mapping[str, int], class_names: tuple[str, ...], stated: tuple | None
+    name: str, shards: Mapping[str, int], class_names: tuple[str, ...], stated: Sequence[str] | None
 ) -> Source:
     for file in shards:
         if not Path(file).is_file():
             raise InputError(f"{name} needs {file}, which does not exist.")
-    return ArrayRecordSource(name, list(shards), list(shards.values()), class_names, stated)
+    files, lengths = list(shards), list(shards.values())
+    return ArrayRecordSource(name, files, lengths, class_names, stated and tuple(stated))
 
 
 def _reason(error: Exception) -> str:
