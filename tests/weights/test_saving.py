@@ -156,6 +156,8 @@ def test_another_number_of_names_than_classes_is_refused(layout, tmp_path):
 PREPROCESSINGS = {
     "stretched": dict(),
     "bicubic": dict(interpolation="bicubic", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
+    "lanczos": dict(interpolation="lanczos"),
+    "box": dict(interpolation="box"),
     "cropped": dict(image_size=(28, 28), resize="crop", crop_fraction=0.875),
     "cropped little": dict(resize="crop", crop_fraction=1.0),
     "grey": dict(channels=1, mean=(0.3,), std=(0.2,)),
@@ -185,6 +187,13 @@ def test_preprocessing_survives(name, layout, tmp_path):
     assert_same_preprocessing(loaded.preprocessing, stored)
     image = np.random.default_rng(0).integers(0, 256, (40, 50, stored.channels), np.uint8)
     np.testing.assert_array_equal(loaded.preprocessing(image), stored(image))
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "timm"])
+def test_resizing_without_antialiasing_is_refused(layout, tmp_path):
+    stored = preprocessing(dialect="big_vision")
+    with pytest.raises(InputError, match="cannot express antialias=False"):
+        write(tmp_path, layout, EXACT, TIMM if layout == "timm" else None, stored)
 
 
 # The shortest side decides there, which may leave less than the other one needs.

@@ -14,7 +14,8 @@ logger = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 Settings = dict[str, Any]
 
-RESAMPLES = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+# Pillow's numbers
+RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
 
 
 def read_preprocessing(config: Config, processor: Config) -> Settings:
@@ -53,6 +54,8 @@ def write_preprocessing(preprocessing: Preprocessing) -> Settings:
     """preprocessor_config.json for transformers' ViTImageProcessor or CLIPImageProcessor."""
     (height, width), channels = preprocessing.image_size, preprocessing.channels
     numbers = {name: number for number, name in RESAMPLES.items()}
+    if not preprocessing.antialias:
+        raise InputError("preprocessor_config.json cannot express antialias=False; allowed: True.")
     values: Settings = dict(
         image_processor_type="ViTImageProcessor",
         do_resize=True,

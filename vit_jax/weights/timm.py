@@ -241,6 +241,8 @@ def write_preprocessing(preprocessing: Preprocessing) -> Settings:
     """The inverse of `preprocessing`: a config.json's pretrained_cfg."""
     height, width = preprocessing.image_size
     cuts = preprocessing.resize == "crop"
+    if not preprocessing.antialias:
+        raise InputError("config.json cannot express antialias=False; allowed: True.")
     return dict(
         input_size=[preprocessing.channels, height, width],
         crop_mode="center" if cuts else "squash",
