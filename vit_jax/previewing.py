@@ -16,7 +16,6 @@ def draw(config: dict[str, Any], folder: Path, number: int) -> Iterator[Path]:
     config, _, _ = read_initial(config)
     settings = sections.call(TrainSettings, config["train"], where="config.train")
     data = build_data(config["data"], seed=settings.seed)
-    folder.mkdir(parents=True, exist_ok=True)
     readers = {"train": data.train}
     for name, section in config["evals"].items():
         where = f"config.evals.{name}"

@@ -1,5 +1,6 @@
 """python -m vit_jax prepare --from=KIND:PATH --to=DIR [--shards=N | --shard_mb=256] [--strict] ...
 python -m vit_jax prepare --audit=SOURCE [--split=train,test] [--out=DIR] [--json]
+python -m vit_jax prepare --preview --config=FILE --out=DIR [--examples=24] [--config.KEY=VALUE]
 
 The first turns images into sharded ArrayRecord with a manifest, which trains as array_record:DIR.
 KIND:PATH is folder:PATH, tar:PATH (a tar, or a folder of one tar a split), webdataset:PATTERN
@@ -10,6 +11,9 @@ manifest.json.
 
 The second looks at every example of any data source: counts, damaged images, duplicates within and
 across splits. Exit code 1 says that it found problems.
+
+The third draws what the training of a config and its evaluations will see: DIR/train.png with
+augmented examples, and one PNG for each entry of `config.evals`.
 """
 
 import contextlib
@@ -21,7 +25,7 @@ from typing import Any
 
 from absl import flags
 
-from vit_jax.commands import parsing
+from vit_jax.commands import parsing, preview
 from vit_jax.errors import InputError
 
 EXIT_FOUND_PROBLEMS = 1
@@ -36,6 +40,8 @@ class _Stopped(Exception):
 
 
 def main(arguments: list[str]) -> int:
+    if "--preview" in arguments:
+        return preview.main([one for one in arguments if one != "--preview"], doc=__doc__)
     values = _flags()
     parsing.reject_positional(parsing.parse(values, "prepare", arguments, doc=__doc__))
     try:
@@ -52,7 +58,10 @@ def _run(values: flags.FlagValues) -> int:
         _refuse(values, CONVERTING, "--audit")
         return _audit(values)
     if not values["from"].present:
-        raise InputError("--from is missing; allowed: --from=KIND:PATH --to=DIR or --audit=SOURCE.")
+        raise InputError(
+            "--from is missing; allowed: --from=KIND:PATH --to=DIR, --audit=SOURCE, or --preview "
+            "--config=FILE --out=DIR."
+        )
     _refuse(values, AUDITING, "--from")
     return _convert(values)
 

@@ -1,8 +1,4 @@
-"""python -m vit_jax prepare --preview --config=FILE --out=DIR [--examples=24] [--config.KEY=VALUE]
-
-Draws what a training and its evaluations will see: DIR/train.png with augmented examples, and one
-PNG for each entry of `config.evals`.
-"""
+"""The part of `python -m vit_jax prepare` that draws what a training will see."""
 
 from pathlib import Path
 
@@ -12,13 +8,12 @@ from vit_jax.commands import parsing
 from vit_jax.errors import InputError
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], *, doc: str) -> int:
     values = flags.FlagValues()
-    flags.DEFINE_bool("preview", True, "draw what a training will see", flag_values=values)
     flags.DEFINE_string("out", None, "folder for the pictures", flag_values=values)
     flags.DEFINE_integer("examples", 24, "examples a picture", lower_bound=1, flag_values=values)
     config, rest = parsing.take_config(arguments)
-    parsing.reject_positional(parsing.parse(values, "prepare --preview", rest, doc=__doc__))
+    parsing.reject_positional(parsing.parse(values, "prepare --preview", rest, doc=doc))
     if config is None:
         raise InputError("--config is missing; allowed: --config=configs/NAME.py")
     out = Path(parsing.require(values, "out"))
