@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from vit_jax import sections
+from vit_jax.data.opencv import opencv
 from vit_jax.errors import InputError
 
 PILLOW = {
@@ -99,19 +100,15 @@ def _opencv(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.
 
 
 def _bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    import cv2
-
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return opencv().resize(image, (size[1], size[0]), interpolation=opencv().INTER_LINEAR)
 
 
 def _area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    import cv2
-
     # OpenCV averages only where no side grows, so a shrinking side goes first, alone.
     smaller = tuple(min(new, old) for new, old in zip(size, image.shape[:2], strict=True))
     for height, width in (smaller, size):
         if image.shape[:2] != (height, width):
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            image = opencv().resize(image, (width, height), interpolation=opencv().INTER_AREA)
     return image
 
 

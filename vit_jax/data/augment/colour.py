@@ -14,6 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
+from vit_jax.data.opencv import opencv
+
 VALUES = np.arange(256)
 _FLOATS = VALUES.astype(np.float32)
 
@@ -125,12 +127,10 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 def look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
     """table[image]: a table of [256] serves every channel, one of [256, c] each its own."""
-    import cv2
-
     table = np.ascontiguousarray(table, np.uint8).reshape(1, 256, -1)
     if table.shape[2] == 1:  # one long row, because cv2 looks up one channel fastest
-        return cv2.LUT(np.ascontiguousarray(image).reshape(1, -1), table).reshape(image.shape)
-    return cv2.LUT(image, table).reshape(image.shape)
+        return opencv().LUT(np.ascontiguousarray(image).reshape(1, -1), table).reshape(image.shape)
+    return opencv().LUT(image, table).reshape(image.shape)
 
 
 def blended(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
@@ -144,10 +144,10 @@ def blended(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
 
 def smoothed(image: np.ndarray, *, rounding: int) -> np.ndarray:
     """(sum of the 3x3 neighbours, the middle five times, + rounding) // 13; borders stay."""
-    import cv2
-
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32)
-    total = cv2.filter2D(np.ascontiguousarray(image), cv2.CV_16S, kernel).reshape(image.shape)
+    total = (
+        opencv().filter2D(np.ascontiguousarray(image), opencv().CV_16S, kernel).reshape(image.shape)
+    )
     result = image.copy()
     result[1:-1, 1:-1] = (total[1:-1, 1:-1] + np.int16(rounding)) // np.int16(13)
     return result
@@ -169,9 +169,7 @@ def blend(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
 
 def three(plane: np.ndarray) -> np.ndarray:
     """uint8[h,w,1] -> uint8[h,w,3], in a tenth of the time of np.repeat."""
-    import cv2
-
-    return cv2.cvtColor(plane, cv2.COLOR_GRAY2RGB)
+    return opencv().cvtColor(plane, opencv().COLOR_GRAY2RGB)
 
 
 def by_histogram(image: np.ndarray, table: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -182,8 +180,6 @@ def by_histogram(image: np.ndarray, table: Callable[[np.ndarray], np.ndarray]) -
 
 def _histogram(image: np.ndarray, channel: int = 0) -> np.ndarray:
     """How often each value is in one channel, int64[256]."""
-    import cv2
-
     # Counted in whole numbers, then handed out as float32, which is exact to 16 million pixels.
-    counts = cv2.calcHist([image], [channel], None, [256], [0, 256])
+    counts = opencv().calcHist([image], [channel], None, [256], [0, 256])
     return counts.reshape(-1).astype(np.int64)

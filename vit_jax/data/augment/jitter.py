@@ -13,6 +13,7 @@ import numpy as np
 
 from vit_jax.data.augment import colour, operations
 from vit_jax.data.examples import Example
+from vit_jax.data.opencv import opencv
 from vit_jax.errors import InputError
 
 
@@ -73,13 +74,13 @@ def gaussian_blur(image: np.ndarray, radius: float) -> np.ndarray:
 
 def kernel_blur(image: np.ndarray, sigma: float, *, kernel_size: int) -> np.ndarray:
     """torchvision's blur: a Gaussian of `sigma` pixels cut to an odd kernel, edges mirrored."""
-    import cv2
-
     places = np.arange(kernel_size) - (kernel_size - 1) / 2
     weights = np.exp(-0.5 * (places / sigma) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)
-    border = cv2.BORDER_REFLECT_101
-    blurred = cv2.sepFilter2D(image.astype(np.float32), -1, weights, weights, borderType=border)
+    border = opencv().BORDER_REFLECT_101
+    blurred = opencv().sepFilter2D(
+        image.astype(np.float32), -1, weights, weights, borderType=border
+    )
     return np.rint(blurred).astype(np.uint8).reshape(image.shape)
 
 

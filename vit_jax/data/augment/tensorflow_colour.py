@@ -13,6 +13,7 @@ Letters: h, w, c = height, width, channels.
 import numpy as np
 
 from vit_jax.data.augment.colour import VALUES, blend, blended, by_histogram, look_up, three
+from vit_jax.data.opencv import opencv
 
 _FLOATS = VALUES.astype(np.float32)
 # tf.image.rgb_to_grayscale: weights of BT.601 in four digits, on values in [0, 1].
@@ -78,9 +79,7 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
 
 def luma(image: np.ndarray) -> np.ndarray:
     """uint8[h,w,3] -> uint8[h,w,1] by tf.image.rgb_to_grayscale, equal for each of 2^24 colours."""
-    import cv2
-
-    planes = cv2.LUT(image, _LUMA[None])
+    planes = opencv().LUT(image, _LUMA[None])
     total = planes[..., :1] + planes[..., 1:2] + planes[..., 2:]  # in this order
     return (total * np.float32(255.5)).astype(np.uint8)
 
@@ -92,10 +91,8 @@ def smoothed(image: np.ndarray) -> np.ndarray:
     That hangs on rounding; cv2 adds in TensorFlow's order, with the same result to the bit where
     both have fused multiply-add (every x86 server since 2013).
     """
-    import cv2
-
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / np.float32(13)
-    mean = cv2.filter2D(image.astype(np.float32), cv2.CV_32F, kernel).reshape(image.shape)
+    mean = opencv().filter2D(image.astype(np.float32), opencv().CV_32F, kernel).reshape(image.shape)
     result = image.copy()
     result[1:-1, 1:-1] = mean[1:-1, 1:-1].astype(np.uint8)
     return result
