@@ -170,6 +170,19 @@ def test_unusual_and_damaged_tags(monkeypatch, decoder, settings):
     assert image.size == expected.shape[:2] and np.array_equal(image.decode(), expected)
 
 
+def test_tags_in_two_segments():
+    """Pillow joins them: the first may be the beginning of a table that the second ends."""
+    pixels = picture(np.random.default_rng(3), 20, 30)
+    tags = exif(6)
+    once, whole = save(pixels, exif=tags), save(pixels, exif=tags[:30])
+    at = whole.index(b"Exif") + 30
+    rest = b"Exif\0\0" + tags[30:]
+    split = whole[:at] + b"\xff\xe1" + struct.pack(">H", len(rest) + 2) + rest + whole[at:]
+    twice = once[:2] + b"\xff\xe1" + struct.pack(">H", len(tags) + 2) + exif(3) + once[2:]
+    for data in (split, twice):
+        assert_decodes_as_pillow(data, np.random.default_rng(3))
+
+
 def test_threads_do_not_disturb_each_other():
     rng = np.random.default_rng(4)
     files = [save(picture(rng, 90, 120)) for _ in range(8)]

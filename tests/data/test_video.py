@@ -11,6 +11,7 @@ from PIL import Image
 from vit_jax.data import video
 from vit_jax.data.examples import UnreadableExample
 from vit_jax.data.video import EncodedVideo, read_video
+from vit_jax.data.video_files import VideoFile
 from vit_jax.errors import InputError
 
 N, SIZE = 30, (48, 64)
@@ -136,6 +137,20 @@ def test_damaged_video_files_are_never_filled_up(codec, form):
             assert error.place == "broken"
             counts[1] += 1
     assert min(counts) > 3  # both outcomes were met
+
+
+def test_a_frame_that_is_not_at_its_time_is_missing_not_its_neighbour(monkeypatch):
+    index_of = VideoFile._index
+
+    def moved(self, container):
+        index = index_of(self, container)
+        return index._replace(times=[*index.times[:7], index.times[7] - 1, *index.times[8:]])
+
+    found = EncodedVideo(encoded(film(), "mpeg4", "mp4"), "x")
+    monkeypatch.setattr(VideoFile, "_index", moved)
+    assert numbers(found.decode([6, 8])) == [6, 8]
+    with pytest.raises(UnreadableExample, match=r"frames \[7\] are missing"):
+        found.decode([6, 7, 8])
 
 
 @pytest.mark.parametrize("form", ANIMATIONS)

@@ -63,14 +63,15 @@ def read_header(data: bytes) -> Header | None:
 
 
 def _read_header(data: bytes) -> Header | None:
-    frame, exif, orientation, at = None, [], 1, 2
+    frame, exif, orientation, at = None, None, 1, 2
     while True:
         marker, length = struct.unpack_from(">HH", data, at)
         if marker in _FRAMES and frame is None:
             frame = marker, *struct.unpack_from(">BHHB", data, at + 4)
         elif marker == _APP1:
             segment = data[at + 4 : at + 2 + length]
-            exif += [segment[len(_EXIF) :]] if segment.startswith(_EXIF) else []
+            if exif is None and segment.startswith(_EXIF):
+                exif = segment[len(_EXIF) :]
             orientation = None if _XMP_ORIENTATION in segment else orientation
         elif marker == _SCAN:
             break
@@ -82,16 +83,19 @@ def _read_header(data: bytes) -> Header | None:
     kind, bits, height, width, channels = frame
     if bits != 8 or channels not in (1, 3) or not height or not width:
         return None
-    if exif:
+    if exif is not None:
         orientation = orientation and _exif_orientation(exif)
     return Header((height, width), channels, orientation, at, kind in _SEQUENTIAL)
 
 
-def _exif_orientation(segments: list[bytes]) -> int | None:
-    """1 where the usual table has no orientation, None for a table that is in any way unusual."""
-    if len(segments) > 1 or segments[0][:4] not in (b"II*\x00", b"MM\x00*"):
+def _exif_orientation(exif: bytes) -> int | None:
+    """1 where the usual table has no orientation, None for a table that is in any way unusual.
+
+    A table that the next segment would continue ends too early here: a struct.error.
+    """
+    if exif[:4] not in (b"II*\x00", b"MM\x00*"):
         return None
-    exif, order = segments[0], "<" if segments[0].startswith(b"II") else ">"
+    order = "<" if exif.startswith(b"II") else ">"
     (start,) = struct.unpack_from(order + "I", exif, 4)
     (count,) = struct.unpack_from(order + "H", exif, start)
     found = [1]

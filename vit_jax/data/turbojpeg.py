@@ -19,7 +19,7 @@ from vit_jax.data.orientation import Box
 # By the names the loader itself resolves: ctypes.util.find_library would run a compiler.
 _SYSTEM_NAMES = ("libturbojpeg.so.0", "libturbojpeg.0.dylib", "libturbojpeg.dylib")
 _DECOMPRESS = 1  # TJINIT_DECOMPRESS
-_STOP_ON_WARNING, _SUBSAMPLING = 0, 4  # TJPARAM_*
+_SUBSAMPLING = 4  # TJPARAM_SUBSAMP
 _PIXEL_FORMATS = {3: 0, 1: 6}  # channels -> TJPF_RGB, TJPF_GRAY
 # TJSAMP_* -> width in pixels of a unit (MCU), tjMCUWidth: 4:4:4, 4:2:2, 4:2:0, grey, 4:4:0,
 # 4:1:1, 4:4:1. Other samplings are unknown to it, and then it decodes no part.
@@ -69,7 +69,7 @@ def decode(
     columns = _columns(box, size[1], max(unit // denominator, 1))
     region = _Region(columns.start, box.top, columns.stop - columns.start, box.height)
     pixels = np.empty((box.height, region.w, channels), np.uint8)
-    failed = (
+    failed = (  # also where it merely warns
         library.tj3SetScalingFactor(handle, _Factor(1, denominator))
         or library.tj3SetCroppingRegion(handle, region)
         or library.tj3Decompress8(
@@ -117,7 +117,6 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.tj3Init.argtypes = [integer]
     library.tj3Destroy.argtypes = [handle]
     library.tj3Get.argtypes = [handle, integer]
-    library.tj3Set.argtypes = [handle, integer, integer]
     library.tj3DecompressHeader.argtypes = [handle, ctypes.c_char_p, ctypes.c_size_t]
     library.tj3SetScalingFactor.argtypes = [handle, _Factor]
     library.tj3SetCroppingRegion.argtypes = [handle, _Region]
@@ -136,7 +135,6 @@ class _Handle:
     def __init__(self, library: ctypes.CDLL):
         self.pointer = library.tj3Init(_DECOMPRESS)
         self._destroy = library.tj3Destroy
-        library.tj3Set(self.pointer, _STOP_ON_WARNING, 1)
 
     def __del__(self):
         self._destroy(self.pointer)
