@@ -149,7 +149,7 @@ def describe_data(config: Mapping[str, Any], seed: int, told: Told, notes: list[
         notes.append("the size of the data is not known; --num_examples=N tells it")
     fields = {field.name for field in dataclasses.fields(Preprocessing)} & given.keys()
     size = given["image_size"]
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = sections.pair(size)
     own = {name: given[name] for name in fields} | dict(image_size=size, channels=channels)
     preprocessing = Preprocessing(**own)
     return Info(

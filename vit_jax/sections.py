@@ -82,6 +82,11 @@ def call_chosen(
     return builder(**fixed, **given)
 
 
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width): one number stands for a square."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
 def check_ranges(where: str, **values: tuple[float | None, float, float]) -> None:
     """Raises `InputError` for the first name=(value, least, limit) with value < least or >= limit.
 

@@ -12,6 +12,15 @@ from vit_jax.errors import InputError
 from vit_jax.layers import resize
 from vit_jax.weights import files, google, mapping
 
+
+def adapters(*, method="zoom", **grids):
+    """Positions by default as the original code resizes them."""
+    return {
+        "position_embedding": resize.position_adapter(method=method, antialias=False, **grids),
+        "patch_embedding/kernel": resize.adapt_patch_kernel,
+    }
+
+
 # Every name of a published file (ViT-B/16 has 12 such layers), with a tiny model's shapes.
 LAYER = {
     "LayerNorm_0/scale": (8,),
@@ -156,9 +165,9 @@ def test_timm_reads_what_we_write_and_agrees(tmp_path, size, grid):
     theirs = make(**sizes, num_classes=7, act_layer="gelu_tanh").eval()
     theirs.load_pretrained(str(tmp_path / "a.npz"))
     # timm resizes the positions of these files so, and not as the original code does.
-    adapters = google.adapters(new_grid=grid, num_prefix=1, method="bilinear")
+    adapted = adapters(new_grid=grid, num_prefix=1, method="bilinear")
     _, shapes = vit((size, size), representation_dim=None)
-    params, _ = load(files.read_arrays(tmp_path / "a.npz"), shapes, adapters=adapters)
+    params, _ = load(files.read_arrays(tmp_path / "a.npz"), shapes, adapters=adapted)
     image = normal(2, size, size, 3, seed=9)
     with torch.no_grad():
         expected = theirs(torch.tensor(np.asarray(image)).permute(0, 3, 1, 2)).numpy()
@@ -182,8 +191,8 @@ def test_names_since_linen_are_the_same_weights():
 def test_another_resolution_resizes_positions_as_the_original_code(size, grid):
     _, shapes = vit(size)
     arrays = published()
-    adapters = google.adapters(new_grid=grid, num_prefix=1)
-    params, report = load(arrays, shapes, adapters=adapters)
+    adapted = adapters(new_grid=grid, num_prefix=1)
+    params, report = load(arrays, shapes, adapters=adapted)
     assert [leaf.name for leaf in report.check().of("resized")] == ["position_embedding"]
     theirs = arrays["Transformer/posembed_input/pos_embedding"]
     expected = resize.resize_positions(
@@ -194,16 +203,16 @@ def test_another_resolution_resizes_positions_as_the_original_code(size, grid):
 
 def test_another_patch_size_and_number_of_channels():
     _, shapes = vit((12, 12), channels=1, patch_size=6)
-    adapters = google.adapters(new_grid=(2, 2), num_prefix=1)
-    params, report = load(published(), shapes, adapters=adapters)
+    adapted = adapters(new_grid=(2, 2), num_prefix=1)
+    params, report = load(published(), shapes, adapters=adapted)
     assert [leaf.name for leaf in report.check().of("resized")] == ["patch_embedding/kernel"]
     assert params["patch_embedding"]["kernel"].shape == (6, 6, 1, 8)
 
 
 def test_another_model_is_refused_with_both_shapes():
     _, shapes = vit(width=16)
-    adapters = google.adapters(new_grid=(2, 2), num_prefix=1)
-    _, report = load(published(), shapes, adapters=adapters)
+    adapted = adapters(new_grid=(2, 2), num_prefix=1)
+    _, report = load(published(), shapes, adapters=adapted)
     with pytest.raises(InputError, match="class_token 1x1x16 from cls 1x1x8"):
         report.check()
 

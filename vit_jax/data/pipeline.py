@@ -158,7 +158,7 @@ def build(
     )
     examples = origin.open(train)
     preprocessing = Preprocessing(
-        image_size=(image_size, image_size) if isinstance(image_size, int) else image_size,
+        image_size=sections.pair(image_size),
         channels=_channels(examples, skip_bad_examples) if channels is None else channels,
         resize=resize,
         crop_fraction=crop_fraction,

@@ -179,7 +179,7 @@ def build(
         shape = sections.choose(SIZES, size, where=f"{where}.size")._replace(**overrides)
     sections.choose(REMAT_POLICIES, remat, where=f"{where}.remat")
     sections.choose(dict.fromkeys(("float32", "bfloat16")), dtype, where=f"{where}.dtype")
-    patch = (patch_size, patch_size) if isinstance(patch_size, int) else tuple(patch_size)
+    patch = sections.pair(patch_size)
     counts = dict(shape._asdict(), patch_size=min(patch), unroll=unroll)
     sections.check_ranges(
         where,

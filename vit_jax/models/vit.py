@@ -120,7 +120,7 @@ def build(
     where = "config.task.model"
     overrides = dict(width=width, depth=depth, mlp_dim=mlp_dim, num_heads=num_heads)
     shape = choose_size(size, {k: v for k, v in overrides.items() if v is not None})
-    patch = _pair(patch_size)
+    patch = sections.pair(patch_size)
     for name, value, allowed in (
         ("pool", pool, POOLS),
         ("position_embedding", position_embedding, POSITIONS),
@@ -136,7 +136,7 @@ def build(
     sections.check_ranges(
         where,
         patch_size=(min(patch), 1, math.inf),
-        kernel_size=(min(_pair(1 if kernel_size is None else kernel_size)), 1, math.inf),
+        kernel_size=(min(sections.pair(1 if kernel_size is None else kernel_size)), 1, math.inf),
         position_grid=(min(position_grid or (1,)), 1, math.inf),
         num_registers=(num_registers, 0, math.inf),
         **{name: (count, 1, math.inf) for name, count in counts.items()},
@@ -155,7 +155,7 @@ def build(
         width=shape.width,
         depth=shape.depth,
         stem=stem,
-        kernel_size=None if kernel_size is None else _pair(kernel_size),
+        kernel_size=None if kernel_size is None else sections.pair(kernel_size),
         position_grid=None if position_grid is None else tuple(position_grid),
         block=BlockSettings(
             mlp_dim=shape.mlp_dim,
@@ -188,10 +188,6 @@ def build(
         unroll=unroll or (shape.depth if remat == "none" else 1),
         remat=remat,
     )
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def choose_size(size: str | None, overrides: Mapping[str, Any]) -> Size:

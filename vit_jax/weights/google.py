@@ -8,13 +8,12 @@ in `google_bit`.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from vit_jax.errors import InputError
-from vit_jax.layers import resize
 from vit_jax.layers.resnet import ROOT_WIDTH
 from vit_jax.layers.stem import STEMS, STRIDES, ResNetStem
 from vit_jax.weights import transforms
@@ -157,25 +156,3 @@ def _stem(arrays: Mapping[str, np.ndarray]) -> str | None:
 def _shape_of(keywords: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
     """Channels after the root, and units of each stage."""
     return int(ROOT_WIDTH * keywords.get("width_factor", 1)), keywords["stages"]
-
-
-def adapters(
-    *,
-    new_grid: tuple[int, int],
-    num_prefix: int,
-    old_grid: tuple[int, int] | None = None,
-    method: str = "zoom",
-    antialias: bool = False,
-) -> dict[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]]:
-    """For `mapping.to_ours`: positions by default as the original code resizes them."""
-    position = resize.position_adapter(
-        new_grid=new_grid,
-        num_prefix=num_prefix,
-        old_grid=old_grid,
-        method=method,
-        antialias=antialias,
-    )
-    return {
-        "position_embedding": position,
-        "patch_embedding/kernel": resize.adapt_patch_kernel,
-    }

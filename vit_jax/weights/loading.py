@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from vit_jax import models
+from vit_jax import models, sections
 from vit_jax.core import Variables
 from vit_jax.data.image import Preprocessing
 from vit_jax.errors import InputError
@@ -188,7 +188,7 @@ def _collection(
 def _size_of(grid: tuple[int, int], settings: Mapping[str, Any]) -> tuple[int, int]:
     """Pixels of an image that has this grid of patches."""
     patch, stride = settings["patch_size"], STRIDES.get(settings.get("stem"), 1)
-    patch = (patch, patch) if isinstance(patch, int) else patch
+    patch = sections.pair(patch)
     return grid[0] * patch[0] * stride, grid[1] * patch[1] * stride
 
 
@@ -198,7 +198,7 @@ def _preprocessing(
     """The stored one, but for images of another size or number of channels."""
     found, changes = Preprocessing.from_dict(stored), {}
     if image_size is not None:
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        size = sections.pair(image_size)
         changes["image_size"] = size
     if channels is not None and channels != found.channels:
         changes["channels"] = channels

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vit_jax import sections
 from vit_jax.data.augment import jitter
 from vit_jax.data.augment.crops import InceptionCrop
 from vit_jax.data.decode import pixels
@@ -98,7 +99,7 @@ def build_multi_crop(
     _check_probabilities(blur=blur, solarize=solarize)
     if num_local < 0:
         raise InputError(f"augment.multi_crop.num_local is {num_local}; allowed: 0 or more.")
-    local_size = (local_size, local_size) if isinstance(local_size, int) else tuple(local_size)
+    local_size = sections.pair(local_size)
     for side in local_size:
         positive_int(side, "augment.multi_crop.local_size")
 
