@@ -9,10 +9,12 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from references import load_tensorflow
 
 from vit_jax.data import decode, jpeg, orientation, turbojpeg
 from vit_jax.data.decode import Box, Encoded, cut
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.errors import InputError
 
 # Each decodes what it can, and the ones after it the rest.
 DECODERS = ("part", "whole", "pillow")
@@ -200,6 +202,82 @@ def test_threads_do_not_disturb_each_other():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+# the fast DCT
+
+
+def fast(data):
+    return Encoded(data, "x").with_fast_dct()
+
+
+@pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
+def test_the_fast_dct_is_another_but_near_and_does_not_depend_on_the_decoder(
+    monkeypatch, subsampling
+):
+    rng = np.random.default_rng(6)
+    data = save(picture(rng, 90, 70), quality=95, subsampling=subsampling, exif=exif(6))
+    with monkeypatch.context() as only:
+        use(only, "whole")
+        expected = fast(data).decode()
+    difference = np.abs(expected.astype(int) - Encoded(data, "x").decode())
+    assert 0 < difference.mean() < 2
+    use(monkeypatch, "part")
+    for box in boxes(rng, expected.shape[:2], 20):
+        assert np.array_equal(fast(data).decode(box), cut(expected, box))
+    assert np.array_equal(pickle.loads(pickle.dumps(fast(data))).decode(), expected)
+
+
+def test_what_only_pillow_reads_stays_accurate_and_png_is_png():
+    rng = np.random.default_rng(7)
+    cmyk = save(picture(rng, 40, 30), mode="CMYK")
+    for data in (cmyk, save(picture(rng, 40, 30), "PNG")):
+        assert np.array_equal(fast(data).decode(), Encoded(data, "x").decode())
+
+
+def test_damaged_files_in_the_fast_dct_do_not_depend_on_the_decoder(monkeypatch):
+    use(monkeypatch, "part")
+    rng = np.random.default_rng(8)
+    whole = save(picture(rng, 60, 80), quality=90)
+    readable = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for at in rng.integers(len(data) // 2, len(data) - 2, int(rng.integers(1, 4))):
+            data[at] = rng.integers(256)
+        box = Box(0, 5, int(rng.integers(1, 60)), 40)
+        found = []
+        for decoder in ("part", "whole"):
+            with monkeypatch.context() as only:
+                use(only, decoder)
+                try:
+                    found.append(fast(bytes(data)).decode(box))
+                except UnreadableExample:
+                    found.append(None)
+        assert (found[0] is None) == (found[1] is None)
+        if found[0] is not None:
+            readable += 1
+            assert np.array_equal(*found)
+    assert readable > 30
+
+
+def test_without_simplejpeg_the_fast_dct_is_refused_rather_than_replaced(monkeypatch):
+    use(monkeypatch, "pillow")
+    data = save(picture(np.random.default_rng(9), 20, 20))
+    with pytest.raises(InputError, match="need simplejpeg") as caught:
+        fast(data).decode()
+    assert not isinstance(caught.value, UnreadableExample)  # which could be skipped
+
+
+@pytest.mark.reference
+def test_the_fast_dct_is_tensorflows():
+    tensorflow = load_tensorflow()
+    rng = np.random.default_rng(10)
+    for subsampling in SUBSAMPLINGS:
+        data = save(picture(rng, 120, 90), quality=92, subsampling=subsampling)
+        expected = tensorflow.image.decode_jpeg(data, channels=3).numpy()
+        assert np.array_equal(fast(data).decode(), expected)
+        exact = tensorflow.image.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+        assert np.array_equal(Encoded(data, "x").decode(), exact.numpy())
 
 
 # smaller scales

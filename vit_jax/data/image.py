@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.augment.dialects import dialect_of
+from vit_jax.data.augment.dialects import decoded_as, dialect_of
 from vit_jax.data.centre import centre_box, centre_crop, check_target, plan_of
 from vit_jax.data.channels import fewer_channels, to_channels
-from vit_jax.data.decode import Encoded, pixels
+from vit_jax.data.decode import Encoded
 from vit_jax.data.resampling import Resample, resize
 from vit_jax.errors import InputError
 
@@ -71,7 +71,8 @@ class Preprocessing:
 
     def __call__(self, image: np.ndarray | Encoded) -> np.ndarray:
         """Raises InputError unless `image` is uint8[h,w,c] with c convertible to channels."""
-        image = pixels(image)
+        if isinstance(image, Encoded):
+            image = decoded_as(image, self.dialect).decode()
         if image.ndim != 3 or image.dtype != np.uint8:
             raise InputError(f"An image must be uint8[h,w,c], got {image.dtype}{image.shape}.")
         return to_channels(self._resized(fewer_channels(image, self.channels)), self.channels)

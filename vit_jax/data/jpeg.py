@@ -19,6 +19,7 @@ import numpy as np
 
 from vit_jax.data import turbojpeg
 from vit_jax.data.orientation import ORIENTATION_TAG, Box, cut
+from vit_jax.errors import InputError
 
 SCALES = (8, 4, 2)  # denominators at which libjpeg decodes without computing every pixel
 
@@ -109,7 +110,12 @@ def _exif_orientation(exif: bytes) -> int | None:
 
 
 def decode(
-    data: bytes, header: Header, box: Box | None = None, *, denominator: int = 1
+    data: bytes,
+    header: Header,
+    box: Box | None = None,
+    *,
+    denominator: int = 1,
+    fast_dct: bool = False,
 ) -> np.ndarray | None:
     """uint8[h,w,channels] as stored, or a box of it, as Pillow gives it; None: ask Pillow.
 
@@ -118,13 +124,15 @@ def decode(
       header: what `read_header` says of it.
       box: in pixels of the image as stored, at the scale asked for.
       denominator: 1, 2, 4 or 8: at 1 / denominator of the size, sides rounded up.
+      fast_dct: see `decode.Encoded`.
     """
     if box is not None and turbojpeg.is_available() and _ends_well(data, header):
         size = scaled_size(header.size, denominator)
-        part = turbojpeg.decode(data, box, size, header.channels, denominator=denominator)
+        scale = dict(denominator=denominator, fast_dct=fast_dct)
+        part = turbojpeg.decode(data, box, size, header.channels, **scale)
         if part is not None:
             return part
-    whole = _decode_whole(data, header, denominator)
+    whole = _decode_whole(data, header, denominator, fast_dct)
     return whole if whole is None or box is None else cut(whole, box)
 
 
@@ -133,16 +141,39 @@ def scaled_size(size: tuple[int, int], denominator: int) -> tuple[int, int]:
     return -(-size[0] // denominator), -(-size[1] // denominator)
 
 
-def _decode_whole(data: bytes, header: Header, denominator: int) -> np.ndarray | None:
+def _decode_whole(
+    data: bytes, header: Header, denominator: int, fast_dct: bool
+) -> np.ndarray | None:
     simplejpeg = _simplejpeg()
     if simplejpeg is None:
+        if fast_dct:  # Pillow has only the other one, and pixels must not depend on what is here
+            raise InputError("JPEGs with the fast DCT, as big_vision has it, need simplejpeg.")
         return None
+    return _by_simplejpeg(simplejpeg, data, header, denominator, fast_dct)
+
+
+def decode_in_spite(data: bytes, header: Header, denominator: int) -> np.ndarray | None:
+    """With the fast DCT, a file that libjpeg warns of and Pillow reads nevertheless."""
+    return _by_simplejpeg(_simplejpeg(), data, header, denominator, True, strict=False)
+
+
+def _by_simplejpeg(
+    simplejpeg: ModuleType,
+    data: bytes,
+    header: Header,
+    denominator: int,
+    fast_dct: bool,
+    *,
+    strict: bool = True,
+) -> np.ndarray | None:
     height, width = scaled_size(header.size, denominator)
     colours = "GRAY" if header.channels == 1 else "RGB"
-    scale = {} if denominator == 1 else dict(min_height=height, min_width=width)
+    settings = dict(fastdct=fast_dct, strict=strict, min_factor=float(denominator))
+    if denominator > 1:
+        settings |= dict(min_height=height, min_width=width)
     try:
-        image = simplejpeg.decode_jpeg(data, colours, min_factor=float(denominator), **scale)
-    except ValueError:  # it refuses warnings, too
+        image = simplejpeg.decode_jpeg(data, colours, **settings)
+    except ValueError:  # if strict, it refuses warnings, too
         return None
     return image if image.shape == (height, width, header.channels) else None
 

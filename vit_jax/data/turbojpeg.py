@@ -20,6 +20,7 @@ from vit_jax.data.orientation import Box
 _SYSTEM_NAMES = ("libturbojpeg.so.0", "libturbojpeg.0.dylib", "libturbojpeg.dylib")
 _DECOMPRESS = 1  # TJINIT_DECOMPRESS
 _SUBSAMPLING = 4  # TJPARAM_SUBSAMP
+_FAST_DCT = 10  # TJPARAM_FASTDCT
 _PIXEL_FORMATS = {3: 0, 1: 6}  # channels -> TJPF_RGB, TJPF_GRAY
 # TJSAMP_* -> width in pixels of a unit (MCU), tjMCUWidth: 4:4:4, 4:2:2, 4:2:0, grey, 4:4:0,
 # 4:1:1, 4:4:1. Other samplings are unknown to it, and then it decodes no part.
@@ -45,7 +46,13 @@ def is_available() -> bool:
 
 
 def decode(
-    data: bytes, box: Box, size: tuple[int, int], channels: int, *, denominator: int = 1
+    data: bytes,
+    box: Box,
+    size: tuple[int, int],
+    channels: int,
+    *,
+    denominator: int = 1,
+    fast_dct: bool = False,
 ) -> np.ndarray | None:
     """uint8[h,w,c] of a box of a JPEG, bit for bit what a decode of all of it gives there.
 
@@ -55,6 +62,7 @@ def decode(
       size: (h, w) of the whole image at that scale.
       channels: 1 or 3, what is stored.
       denominator: 1, 2, 4 or 8: at 1 / denominator of the size.
+      fast_dct: see `decode.Encoded`.
 
     Returns:
       None where the file is damaged as far as it was read, or of a kind that it decodes whole
@@ -70,7 +78,8 @@ def decode(
     region = _Region(columns.start, box.top, columns.stop - columns.start, box.height)
     pixels = np.empty((box.height, region.w, channels), np.uint8)
     failed = (  # also where it merely warns
-        library.tj3SetScalingFactor(handle, _Factor(1, denominator))
+        library.tj3Set(handle, _FAST_DCT, int(fast_dct))
+        or library.tj3SetScalingFactor(handle, _Factor(1, denominator))
         or library.tj3SetCroppingRegion(handle, region)
         or library.tj3Decompress8(
             handle, data, len(data), pixels.ctypes.data, 0, _PIXEL_FORMATS[channels]
@@ -117,6 +126,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.tj3Init.argtypes = [integer]
     library.tj3Destroy.argtypes = [handle]
     library.tj3Get.argtypes = [handle, integer]
+    library.tj3Set.argtypes = [handle, integer, integer]
     library.tj3DecompressHeader.argtypes = [handle, ctypes.c_char_p, ctypes.c_size_t]
     library.tj3SetScalingFactor.argtypes = [handle, _Factor]
     library.tj3SetCroppingRegion.argtypes = [handle, _Region]

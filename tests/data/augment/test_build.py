@@ -286,3 +286,22 @@ def test_colours_are_refused_for_other_numbers_of_channels():
     for config in ({"grayscale": {}}, {"dialect": "timm", "policy": {"name": "randaugment"}}):
         with pytest.raises(InputError, match="5 channels"):
             build_augment(preprocessing=preprocessing, **config)
+
+
+@pytest.mark.parametrize("dialect", [None, *DIALECTS])
+def test_jpegs_are_decoded_as_the_dialect_does_in_training_and_evaluation(dialect):
+    file = io.BytesIO()
+    Image.fromarray(noise(24, 32, 3)).save(file, "JPEG", quality=90)
+    encoded = Encoded(file.getvalue(), "x")
+    expected = encoded.with_fast_dct() if dialect == "big_vision" else encoded
+    preprocessing = Preprocessing(image_size=(16, 16), channels=3, dialect=dialect)
+    assert np.array_equal(preprocessing(encoded), preprocessing(expected.decode()))
+    multi_crop = {"multi_crop": {"local_size": 8, "num_local": 2}}
+    for settings in ({"crop": "none"}, {"crop": "inception"}, {"crop": "inception", **multi_crop}):
+        augment = build_augment(preprocessing=preprocessing, **settings)
+        found, exact = (
+            augment({"image": image}, np.random.default_rng(0))
+            for image in (encoded, expected.decode())
+        )
+        for name in exact:
+            assert np.array_equal(found[name], exact[name]), name

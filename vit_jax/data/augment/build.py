@@ -21,10 +21,11 @@ import numpy as np
 from vit_jax import sections
 from vit_jax.data.augment import geometry, jitter
 from vit_jax.data.augment.build_crop import CROPS, build_crop
-from vit_jax.data.augment.dialects import dialect_of
+from vit_jax.data.augment.dialects import decoded_as, dialect_of
 from vit_jax.data.augment.erasing import build_cutout, build_erasing
 from vit_jax.data.augment.multi_crop import build_multi_crop
 from vit_jax.data.augment.policies import build_policy
+from vit_jax.data.decode import Encoded
 from vit_jax.data.examples import Example
 from vit_jax.data.image import Preprocessing, number
 from vit_jax.errors import InputError
@@ -50,6 +51,18 @@ class Flip:
         if rng.random() >= self.probability:
             return example
         return geometry.flip(example, keypoint_order=self.keypoint_order)
+
+
+@dataclass(frozen=True)
+class DecodedAs:
+    """Has an encoded image decoded as a dialect does it."""
+
+    dialect: str
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        is_encoded = isinstance(image, Encoded)
+        return {**example, "image": decoded_as(image, self.dialect)} if is_encoded else example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +174,9 @@ def build_augment(
             f"augment has colour settings for images of {preprocessing.channels} channels; a "
             "policy, color_jitter, grayscale, gaussian_blur and solarize are for 1 or 3."
         )
+    decoded = () if dialect is None else (DecodedAs(dialect),)
     if multi_crop is None:
-        steps = (cut, *flips, *policies, *coloured, *erased)
+        steps = (*decoded, cut, *flips, *policies, *coloured, *erased)
         return Chain(steps=steps) if len(steps) > 1 else cut
     _check_multi_crop(
         crop,
@@ -172,7 +186,7 @@ def build_augment(
         solarize=(solarize, "; set multi_crop.solarize"),
         scaled_decode=(scaled_decode, ", which decodes an image once for all its views"),
     )
-    return sections.call(
+    crops = sections.call(
         build_multi_crop,
         multi_crop,
         where="config.data.augment.multi_crop",
@@ -180,6 +194,7 @@ def build_augment(
         before=(*flips, *policies, *coloured),
         after=erased,
     )
+    return Chain(steps=(*decoded, crops)) if decoded else crops
 
 
 def _check_dialect(dialect: str | None, crop: str, *, used_too: tuple[Any, ...]):

@@ -4,6 +4,7 @@ The rows of `DIALECTS` are what a `dialect` setting stands for. Facts are of big
 pp/ops_image.py with TensorFlow 2.21, torchvision 0.29 and timm 1.0.31 on PIL images.
 
                           big_vision               torchvision              timm
+    every JPEG: DCT         fast                     accurate                 accurate
     evaluation
       short side          resize_small(s)          Resize(s)                Resize(s)
       s, of side n        round(n / crop_fraction) round(n / crop_fraction) floor(n / crop_fraction)
@@ -30,14 +31,17 @@ pp/ops_image.py with TensorFlow 2.21, torchvision 0.29 and timm 1.0.31 on PIL im
       aspect ratio        (has none)               0.3 to 3.3, its log      0.3 to 1/0.3, its log
       number of boxes     (has none)               1                        1 to max_count
 
-Where no dialect is set: evaluation resamples the exact box that the crop sees, without rounding
-an intermediate size, antialiased; the inception crop is torchvision's with the interpolation of
-evaluation; random erasing is timm's.
+All three ignore the orientation that EXIF tells; here it is always applied.
+
+Where no dialect is set: JPEGs are decoded accurately; evaluation resamples the exact box that the
+crop sees, without rounding an intermediate size, antialiased; the inception crop is torchvision's
+with the interpolation of evaluation; random erasing is timm's.
 """
 
 from dataclasses import dataclass
 
 from vit_jax import sections
+from vit_jax.data.decode import Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,7 @@ class Dialect:
     """One column of the table above.
 
     Attributes:
+      fast_dct: see `decode.Encoded`.
       antialias: whether resizing antialiases where it is not set.
       crop_interpolation: of evaluation with resize='crop'.
       stretch_interpolation: of evaluation with resize='stretch'.
@@ -57,6 +62,7 @@ class Dialect:
       erase_ratio: least and largest height / width.
     """
 
+    fast_dct: bool
     antialias: bool
     crop_interpolation: str
     stretch_interpolation: str
@@ -70,6 +76,7 @@ class Dialect:
 
 
 TORCHVISION = Dialect(
+    fast_dct=False,
     antialias=True,
     crop_interpolation="bilinear",
     stretch_interpolation="bilinear",
@@ -82,6 +89,7 @@ TORCHVISION = Dialect(
     erase_ratio=(0.3, 3.3),
 )
 TIMM = Dialect(
+    fast_dct=False,
     antialias=True,
     crop_interpolation="bilinear",
     stretch_interpolation="bilinear",
@@ -94,6 +102,7 @@ TIMM = Dialect(
     erase_ratio=(0.3, 1 / 0.3),
 )
 BIG_VISION = Dialect(
+    fast_dct=True,
     antialias=False,
     crop_interpolation="area",
     stretch_interpolation="bilinear",
@@ -112,3 +121,9 @@ DIALECTS = {"big_vision": BIG_VISION, "torchvision": TORCHVISION, "timm": TIMM}
 def dialect_of(name: str | None, *, where: str) -> Dialect | None:
     """The row of that name; None where none is set."""
     return None if name is None else sections.choose(DIALECTS, name, where=where)
+
+
+def decoded_as(image: Encoded, name: str | None) -> Encoded:
+    """The same file, to be decoded as the dialect of that name does it."""
+    dialect = dialect_of(name, where="dialect")
+    return image.with_fast_dct() if dialect and dialect.fast_dct else image
