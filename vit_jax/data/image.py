@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.augment.dialects import decoded_as, dialect_of
+from vit_jax.data.augment.dialects import dialect_of
 from vit_jax.data.centre import centre_box, centre_crop, check_target, plan_of
 from vit_jax.data.channels import fewer_channels, to_channels
 from vit_jax.data.decode import Encoded
@@ -72,7 +72,9 @@ class Preprocessing:
     def __call__(self, image: np.ndarray | Encoded) -> np.ndarray:
         """Raises InputError unless `image` is uint8[h,w,c] with c convertible to channels."""
         if isinstance(image, Encoded):
-            image = decoded_as(image, self.dialect).decode()
+            dialect = dialect_of(self.dialect, where="dialect")
+            is_fast = dialect is not None and dialect.fast_dct
+            image = (image.with_fast_dct() if is_fast else image).decode()
         if image.ndim != 3 or image.dtype != np.uint8:
             raise InputError(f"An image must be uint8[h,w,c], got {image.dtype}{image.shape}.")
         return to_channels(self._resized(fewer_channels(image, self.channels)), self.channels)

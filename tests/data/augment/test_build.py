@@ -131,7 +131,8 @@ def test_the_dialect_of_evaluation_is_that_of_training():
         assert following == build_augment(
             preprocessing=Preprocessing(**settings), dialect=name, crop="inception"
         )
-        assert (following.area, following.ratio) == (own.crop_area, own.crop_ratio)
+        crop = following.steps[-1] if own.fast_dct else following
+        assert (crop.area, crop.ratio) == (own.crop_area, own.crop_ratio)
     other = build_augment(
         preprocessing=Preprocessing(**settings, dialect="big_vision"),
         dialect="timm",

@@ -21,7 +21,7 @@ import numpy as np
 from vit_jax import sections
 from vit_jax.data.augment import geometry, jitter
 from vit_jax.data.augment.build_crop import CROPS, build_crop
-from vit_jax.data.augment.dialects import decoded_as, dialect_of
+from vit_jax.data.augment.dialects import dialect_of
 from vit_jax.data.augment.erasing import build_cutout, build_erasing
 from vit_jax.data.augment.multi_crop import build_multi_crop
 from vit_jax.data.augment.policies import build_policy
@@ -54,15 +54,14 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class DecodedAs:
-    """Has an encoded image decoded as a dialect does it."""
-
-    dialect: str
+class FastDct:
+    """Has an image that is still encoded decoded with the fast DCT; see `decode.Encoded`."""
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        image = example["image"]
-        is_encoded = isinstance(image, Encoded)
-        return {**example, "image": decoded_as(image, self.dialect)} if is_encoded else example
+        image = example.get("image")
+        if not isinstance(image, Encoded):
+            return example
+        return {**example, "image": image.with_fast_dct()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +173,8 @@ def build_augment(
             f"augment has colour settings for images of {preprocessing.channels} channels; a "
             "policy, color_jitter, grayscale, gaussian_blur and solarize are for 1 or 3."
         )
-    decoded = () if dialect is None else (DecodedAs(dialect),)
+    row = dialect_of(dialect, where="augment.dialect")
+    decoded = (FastDct(),) if row and row.fast_dct else ()
     if multi_crop is None:
         steps = (*decoded, cut, *flips, *policies, *coloured, *erased)
         return Chain(steps=steps) if len(steps) > 1 else cut

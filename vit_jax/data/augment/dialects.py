@@ -41,7 +41,6 @@ with the interpolation of evaluation; random erasing is timm's.
 from dataclasses import dataclass
 
 from vit_jax import sections
-from vit_jax.data.decode import Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +120,3 @@ DIALECTS = {"big_vision": BIG_VISION, "torchvision": TORCHVISION, "timm": TIMM}
 def dialect_of(name: str | None, *, where: str) -> Dialect | None:
     """The row of that name; None where none is set."""
     return None if name is None else sections.choose(DIALECTS, name, where=where)
-
-
-def decoded_as(image: Encoded, name: str | None) -> Encoded:
-    """The same file, to be decoded as the dialect of that name does it."""
-    dialect = dialect_of(name, where="dialect")
-    return image.with_fast_dct() if dialect and dialect.fast_dct else image
