@@ -242,4 +242,4 @@ def test_the_dialect_is_that_of_evaluation_and_of_augmentation():
     data = digits(dialect="big_vision", augment={"crop": "inception"}, resize="crop")
     assert data.preprocessing.dialect == "big_vision"
     assert data.preprocessing.interpolation == "area"
-    assert data.train.transform.law == "uniform_height"
+    assert data.train.transform.steps[-1].law == "uniform_height"

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from vit_jax.data.decode import pixels, read_encoded
 from vit_jax.data.examples import Source, UnreadableExample
 from vit_jax.data.rows import PADDING, RowMaker
 from vit_jax.errors import InputError
@@ -25,6 +27,10 @@ class Listed(Source):
 
 def same(example, rng):
     return example
+
+
+def decoded(example, rng):
+    return {**example, "image": pixels(example["image"])}
 
 
 def image(value=0):
@@ -106,3 +112,18 @@ def test_rows_of_another_shape_or_without_a_field_are_named():
         rows(Listed({"image": image(), "label": 0}, other))
     with pytest.raises(InputError, match="#1: its label became nothing"):
         rows(Listed({"image": image(), "label": 0}, {"image": image()}))
+
+
+def test_it_is_known_whether_images_are_to_be_decoded(tmp_path):
+    file = tmp_path / "a.png"
+    Image.new("RGB", (2, 2)).save(file)
+    encoded = {"image": read_encoded(file), "label": 0}
+    plain = {"image": np.zeros((2, 2, 3), np.uint8), "label": 0}
+    broken = UnreadableExample("x.jpg", "it is empty")
+    for examples, expected in (
+        ([encoded, plain], True),
+        ([plain, encoded], False),
+        ([broken, plain], True),
+    ):
+        maker = RowMaker(source=Listed(*examples), transform=decoded, skip_bad_examples=True)
+        assert maker.decodes is expected

@@ -31,7 +31,6 @@ from vit_jax.errors import InputError
 __all__ = ["SKIP_HINT", "Batch", "EvalData", "TrainData"]
 
 MAX_DEFAULT_THREADS = 16  # more rarely helps, as Python runs one at a time
-FEW_CORES = 4
 MAX_DEFAULT_WORKERS = 64
 DEFAULT_PREFETCH = 4  # batches
 
@@ -45,7 +44,8 @@ class Reader:
     Attributes:
       source: the examples.
       batch_size: B, examples of the global batch.
-      num_workers: processes that read ahead; 0 for threads; None for `default_workers()`.
+      num_workers: processes that read ahead; 0 for threads; None for `default_workers`, unless
+        num_threads is set.
       num_threads: that read ahead where there are no processes; None is one a CPU core, at most
         `MAX_DEFAULT_THREADS`; 0 reads in the caller's thread.
       prefetch: batches of this host read ahead, of b * h * w * c bytes each.
@@ -115,7 +115,7 @@ class Reader:
     def _read_ahead(self, positions: Iterable[np.ndarray]) -> Iterator[Batch]:
         number, threads = self.num_workers, self.num_threads
         if number is None:
-            number = default_workers() if threads is None else 0
+            number = default_workers(self._maker) if threads is None else 0
         threads = default_threads() if threads is None else threads
         if not number and not threads:
             return (self._make(asked) for asked in positions)
@@ -215,14 +215,14 @@ class Preprocessed:
         return preprocess(example, preprocessing=self.preprocessing)
 
 
-def default_workers() -> int:
-    """A process for each core where there are many, else 0: threads, which start at once.
+def default_workers(maker: RowMaker) -> int:
+    """A process for each core where images are decoded; else 0, for threads, which start at once.
 
-    Threads share one interpreter, which has some 0.1 ms of work an image: up to a few cores that
-    is hidden by decoding, and threads were measured to be as fast (experiments/input_pipeline).
+    Processes were 9 % faster than threads on two cores (experiments/input_pipeline), since an
+    image's 0.2 ms of Python hold up the other threads; with more cores they hold up more.
     """
     cores = num_cores()
-    return min(cores, MAX_DEFAULT_WORKERS) if cores > FEW_CORES else 0
+    return min(cores, MAX_DEFAULT_WORKERS) if maker.decodes and cores > 1 else 0
 
 
 def default_threads() -> int:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vit_jax.data.decode import Encoded
 from vit_jax.data.examples import Example, Source, UnreadableExample
 from vit_jax.data.order import Order
 from vit_jax.errors import InputError
@@ -51,6 +52,7 @@ class RowMaker:
       order: position -> example; None takes the position itself, and no random numbers.
       max_objects: m, for examples with boxes.
       skip_bad_examples: mask examples that cannot be decoded rather than raise.
+      spec: shape and type of each array of a row.
     """
 
     source: Source
@@ -62,6 +64,14 @@ class RowMaker:
 
     def __post_init__(self):
         object.__setattr__(self, "spec", self._find_spec())
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the images are still to be decoded, as far as the first example tells."""
+        try:
+            return isinstance(self.source[0].get("image"), Encoded)
+        except UnreadableExample:  # only a file can be
+            return True
 
     def empty(self, size: int) -> Batch:
         """A batch without content."""
