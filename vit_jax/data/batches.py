@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from vit_jax.data.augment.crops import preprocess
+from vit_jax.data.clips import Clip
 from vit_jax.data.examples import Example, Source
 from vit_jax.data.image import Preprocessing, positive_int
 from vit_jax.data.order import Order
@@ -179,10 +180,12 @@ class EvalData(Reader):
     padded and masked.
 
     Attributes (besides those of `Reader`):
-      preprocessing: applied to each image.
+      preprocessing: applied to each image, or frame.
+      clip: of videos.
     """
 
     preprocessing: Preprocessing
+    clip: Clip | None = None
 
     def __len__(self) -> int:
         """Batches, the last of which may be padded."""
@@ -199,7 +202,7 @@ class EvalData(Reader):
     def _maker(self) -> RowMaker:
         return RowMaker(
             source=self.source,
-            transform=Preprocessed(self.preprocessing),
+            transform=Preprocessed(self.preprocessing, self.clip),
             max_objects=self.max_objects,
             skip_bad_examples=self.skip_bad_examples,
         )
@@ -210,8 +213,10 @@ class Preprocessed:
     """The transform of evaluation."""
 
     preprocessing: Preprocessing
+    clip: Clip | None = None
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        example = example if self.clip is None else self.clip(example, None)
         return preprocess(example, preprocessing=self.preprocessing)
 
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vit_jax import sections
+from vit_jax.data.examples import Example
 from vit_jax.data.image import positive_int
+from vit_jax.data.video import frames_of, num_frames_of
 from vit_jax.errors import InputError
 
 LAWS = ("uniform", "dense")
@@ -112,3 +114,21 @@ def apply_to_frames(
     """
     generators = [*(copy.deepcopy(rng) for _ in frames[1:]), rng]
     return np.stack([transform(f, g) for f, g in zip(frames, generators, strict=True)])
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Puts the frames of a clip in the place of a video: a transform to begin others with.
+
+    With a generator it is a random clip, uint8[t,h,w,c]; without one those of evaluation one after
+    the other, uint8[k*t,h,w,c].
+    """
+
+    sampling: FrameSampling
+
+    def __call__(self, example: Example, rng: np.random.Generator | None) -> Example:
+        if "video" not in example:
+            raise InputError("data.frames is set, but an example has no video; leave it out.")
+        n = num_frames_of(example["video"])
+        frames = self.sampling.evaluate(n).ravel() if rng is None else self.sampling.train(n, rng)
+        return {**example, "video": frames_of(example["video"], frames)}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vit_jax import sections
-from vit_jax.data.augment.build import build_augment
+from vit_jax.data.augment.build import Chain, build_augment
 from vit_jax.data.batches import DEFAULT_PREFETCH, Batch, EvalData, TrainData
+from vit_jax.data.clips import Clip, FrameSampling
 from vit_jax.data.decode import pixels
 from vit_jax.data.examples import Source, UnreadableExample
 from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing
@@ -67,12 +68,14 @@ class DataSet:
       preprocessing: of evaluation; stored with checkpoints.
       class_names: one a class.
       train: the training batches.
+      clip: of videos.
     """
 
     origin: Origin
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     train: TrainData
+    clip: Clip | None = None
 
     def evaluation(self, settings: EvalSettings, *, batch_size: int | None = None) -> EvalData:
         """The batches that an entry of `config.evals` describes."""
@@ -80,6 +83,7 @@ class DataSet:
         return EvalData(
             source=open_alike(settings.origin(self.origin), settings.split, self.class_names),
             preprocessing=self.preprocessing,
+            clip=self.clip,
             batch_size=batch_size or settings.batch_size or train.batch_size,
             num_workers=train.num_workers,
             num_threads=train.num_threads,
@@ -114,6 +118,7 @@ def build(
     label_key: str | None = None,
     labels: Mapping[str, Any] | None = None,
     merge_classes: bool = False,
+    frames: Mapping[str, Any] | None = None,
     augment: Mapping[str, Any] | None = None,
     resize: str = "stretch",
     crop_fraction: float = DEFAULT_CROP_FRACTION,
@@ -141,6 +146,7 @@ def build(
       batch_size: examples of the global batch, over all processes.
       image_size: (height, width) in pixels, or one number for a square.
       channels: None is as many as the first image of `train` has.
+      frames: for videos: the keys of `clips.FrameSampling`.
       augment: the keys of `augment.build_augment`; None is no augmentation.
       resize, crop_fraction, interpolation, mean, std: see `image.Preprocessing`.
       dialect, antialias: see there, too; `augment` follows the dialect, unless it names its own.
@@ -179,6 +185,12 @@ def build(
     transform = sections.call(
         build_augment, augment or {}, where="config.data.augment", preprocessing=preprocessing
     )
+    clip = None
+    if frames is not None:
+        clip = Clip(sections.call(FrameSampling, frames, where="config.data.frames"))
+        transform = Chain(steps=(clip, transform))
+    elif "video" in examples.fields:
+        raise InputError(f"{examples.name} has videos; set data.frames=dict(clip_length=T).")
     data = TrainData(
         source=examples,
         transform=transform,
@@ -193,12 +205,18 @@ def build(
         skip_bad_examples=skip_bad_examples,
     )
     return DataSet(
-        origin=origin, preprocessing=preprocessing, class_names=examples.class_names, train=data
+        origin=origin,
+        preprocessing=preprocessing,
+        class_names=examples.class_names,
+        train=data,
+        clip=clip,
     )
 
 
 def _channels(source: Source, skip_bad_examples: bool) -> int:
     """Channels of the first image, or of the first readable one where skipping is allowed."""
+    if "video" in source.fields:
+        return 3
     for i in range(len(source)):
         try:
             return pixels(source[i]["image"]).shape[2]

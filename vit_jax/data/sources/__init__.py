@@ -4,6 +4,7 @@
     idx:PATH           MNIST-family IDX files in a folder
     npz:PATH           NumPy: a .npz file, or a folder of SPLIT_images.npy and SPLIT_labels.npy
     folder:PATH        {split}/{class}/*.{jpg,jpeg,png,webp,bmp}, classes of any depth
+    videos:PATH        {split}/{class}/*.{mp4,m4v,mkv,webm,avi,mov,gif}
     manifest:PATH      a .csv or .jsonl file that lists images with labels, captions or boxes
     array_record:PATH  a folder of this project's own prepared files, the fastest to read
     tfds:NAME          a TFDS data set prepared as ArrayRecord
@@ -22,7 +23,7 @@ from vit_jax.data import splits
 from vit_jax.data.examples import Source
 from vit_jax.data.sources.array_record import open_array_record
 from vit_jax.data.sources.arrays import open_digits, open_idx
-from vit_jax.data.sources.folder import open_folder
+from vit_jax.data.sources.folder import open_folder, open_videos
 from vit_jax.data.sources.hugging_face import open_hugging_face
 from vit_jax.data.sources.manifest import open_manifest
 from vit_jax.data.sources.numpy_files import open_npz
@@ -34,6 +35,7 @@ OPENERS: dict[str, Callable[..., dict[str, Callable[[], Source]]]] = {
     "idx": open_idx,
     "npz": open_npz,
     "folder": open_folder,
+    "videos": open_videos,
     "manifest": open_manifest,
     "array_record": open_array_record,
     "tfds": open_tfds,

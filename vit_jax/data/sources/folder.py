@@ -1,4 +1,7 @@
-"""A folder of images as a source: PATH/{split}/{class}/*.{jpg,jpeg,png,webp,bmp}.
+"""A folder of images or videos as a source: PATH/{split}/{class}/FILE.
+
+    folder:PATH    *.{jpg,jpeg,png,webp,bmp}
+    videos:PATH    *.{mp4,m4v,mkv,webm,avi,mov,gif}, of which `data.frames` makes clips
 
 The class of an image is its folder below the split, however deep: 'cat', 'animals/dogs/beagle'.
 The classes are the sorted union over all splits, so a label means the same in each of them; a
@@ -19,23 +22,53 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vit_jax.data.decode import EXTENSIONS, read_encoded
 from vit_jax.data.examples import Example, Source
 from vit_jax.data.packed import Strings
+from vit_jax.data.video import read_video
 from vit_jax.errors import InputError
 
-_EXTENSIONS = tuple(extension.encode() for extension in EXTENSIONS)
-_Listing = dict[str, list[bytes]]  # folder below a split, '' is the split -> names of its images
+_Listing = dict[str, list[bytes]]  # folder below a split, '' is the split -> names of its files
+
+
+class Media(NamedTuple):
+    """What kind of files a folder is asked for.
+
+    Attributes:
+      kind: as in 'KIND:PATH'.
+      noun: what to call them, for messages.
+      field: of an example, that holds one.
+      extensions: of their names, in lower case.
+      read: from a path to what the field holds.
+    """
+
+    kind: str
+    noun: str
+    field: str
+    extensions: tuple[str, ...]
+    read: Callable[[str], Any]
+
+
+IMAGES = Media("folder", "images", "image", EXTENSIONS, read_encoded)
+VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mov", ".gif")
+VIDEOS = Media("videos", "videos", "video", VIDEO_EXTENSIONS, read_video)
 
 
 class FolderSource(Source):
-    """Image files and the classes they lie in."""
+    """Files and the classes they lie in."""
 
     def __init__(
-        self, name: str, root: str, files: Strings, ends: np.ndarray, class_names: tuple[str, ...]
+        self,
+        name: str,
+        root: str,
+        files: Strings,
+        ends: np.ndarray,
+        class_names: tuple[str, ...],
+        media: Media,
     ):
         """Args:
         root: the split's folder.
@@ -43,15 +76,15 @@ class FolderSource(Source):
         ends: int64[k], where the files of each class end; of no class for a split without labels.
         """
         self.name, self.class_names = name, class_names
-        self.fields = ("image", "label") if class_names else ("image",)
-        self._root, self._files, self._ends = root, files, ends
+        self.fields = (media.field, "label") if class_names else (media.field,)
+        self._root, self._files, self._ends, self._media = root, files, ends, media
 
     def __len__(self) -> int:
         return len(self._files)
 
     def read(self, i: int) -> Example:
-        image = {"image": read_encoded(self.describe(i))}
-        return image | {"label": self._label(i)} if self.class_names else image
+        example = {self._media.field: self._media.read(self.describe(i))}
+        return example | {"label": self._label(i)} if self.class_names else example
 
     def describe(self, i: int) -> str:
         below = self.class_names[self._label(i)] if self.class_names else ""
@@ -71,41 +104,52 @@ def open_folder(path: str) -> dict[str, Callable[[], Source]]:
       InputError: for a missing folder, one without images, a class without images, or a split
         that has images both in class folders and beside them.
     """
-    root = Path(path).expanduser()
+    return _open(path, IMAGES)
+
+
+def open_videos(path: str) -> dict[str, Callable[[], Source]]:
+    """The same of videos."""
+    return _open(path, VIDEOS)
+
+
+def _open(path: str, media: Media) -> dict[str, Callable[[], Source]]:
+    root, kind = Path(path).expanduser(), media.kind
     if not path or not root.is_dir():
-        raise InputError(f"Source 'folder:{path}' needs an existing folder: folder:PATH.")
+        raise InputError(f"Source '{kind}:{path}' needs an existing folder: {kind}:PATH.")
     try:
-        listings = {split: _list(root / split) for split in _subfolders(root)}
+        listings = {split: _list(root / split, media) for split in _subfolders(root)}
     except OSError as error:  # no permission, or a link that leads to its own parent
         place = os.fsdecode(error.filename)
         raise InputError(f"Cannot list folder {place}: {error.strerror}.") from error
     filled = {split: found for split, found in listings.items() if any(found.values())}
     if not filled:
         raise InputError(
-            f"Folder {root} holds no images of the form SPLIT/CLASS/FILE with an extension of "
-            f"{', '.join(EXTENSIONS)}; its subfolders: {', '.join(listings) or '(none)'}."
+            f"Folder {root} holds no {media.noun} of the form SPLIT/CLASS/FILE with an extension "
+            f"of {', '.join(media.extensions)}; its subfolders: {', '.join(listings) or '(none)'}."
         )
     named = [name for found in filled.values() for name, files in found.items() if name and files]
     union = tuple(sorted(set(named)))
     for split, found in filled.items():
-        _check(root / split, found, union)
-    return {split: partial(_split, path, root, split, filled[split], union) for split in filled}
+        _check(root / split, found, union, media)
+    return {
+        split: partial(_split, path, root, split, filled[split], union, media) for split in filled
+    }
 
 
-def _check(split: Path, found: _Listing, union: tuple[str, ...]):
-    """Every folder is a class, or leads to one; labelled and unlabelled images are not mixed."""
+def _check(split: Path, found: _Listing, union: tuple[str, ...], media: Media):
+    """Every folder is a class, or leads to one; labelled and unlabelled files are not mixed."""
     beside, inside = len(found[""]), sum(len(files) for name, files in found.items() if name)
     if beside and inside:
         raise InputError(
-            f"Split folder {split} holds {beside} images directly and {inside} in class folders; "
-            "allowed: all in class folders, or none (a split without labels)."
+            f"Split folder {split} holds {beside} {media.noun} directly and {inside} in class "
+            "folders; allowed: all in class folders, or none (a split without labels)."
         )
     leading = {name[:end] for name in union for end in _slashes(name)}
     for name in found:
         if name and name not in leading:
             raise InputError(
-                f"Class folder {split / name} is without images, and so is that class in "
-                f"every other split; allowed extensions: {', '.join(EXTENSIONS)}."
+                f"Class folder {split / name} is without {media.noun}, and so is that class in "
+                f"every other split; allowed extensions: {', '.join(media.extensions)}."
             )
 
 
@@ -116,19 +160,21 @@ def _slashes(name: str) -> Iterator[int]:
 
 
 def _split(
-    path: str, root: Path, split: str, found: _Listing, union: tuple[str, ...]
+    path: str, root: Path, split: str, found: _Listing, union: tuple[str, ...], media: Media
 ) -> FolderSource:
-    name, folder = f"folder:{path} {split}", str(root / split)
+    name, folder = f"{media.kind}:{path} {split}", str(root / split)
     if found[""]:
         files = Strings.pack(sorted(found[""]))
-        return FolderSource(name, folder, files, np.zeros(0, np.int64), ())
+        return FolderSource(name, folder, files, np.zeros(0, np.int64), (), media)
     of_class = [sorted(found.get(class_name, ())) for class_name in union]
     ends = np.cumsum([len(files) for files in of_class], dtype=np.int64)
-    return FolderSource(name, folder, Strings.pack(chain.from_iterable(of_class)), ends, union)
+    files = Strings.pack(chain.from_iterable(of_class))
+    return FolderSource(name, folder, files, ends, union, media)
 
 
-def _list(split: Path) -> _Listing:
-    """The images of every folder below a split, unsorted; no file is looked at."""
+def _list(split: Path, media: Media) -> _Listing:
+    """The files of every folder below a split, unsorted; none is looked at."""
+    extensions = tuple(extension.encode() for extension in media.extensions)
     found, waiting = {}, [(b"", os.fsencode(split))]
     while waiting:
         below, folder = waiting.pop()
@@ -140,7 +186,7 @@ def _list(split: Path) -> _Listing:
                     continue
                 if entry.is_dir():
                     waiting.append((os.path.join(below, name), entry.path))
-                elif name.lower().endswith(_EXTENSIONS):  # a broken link is told when it is read
+                elif name.lower().endswith(extensions):  # a broken link is told when it is read
                     files.append(name)
     return found
 
