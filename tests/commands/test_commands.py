@@ -81,6 +81,30 @@ def test_evaluate_refuses_other_classes(workdir, capsys, tmp_path):
     assert code == 2 and "cat, dog" in err and "allowed: the same, or `labels`" in err
 
 
+def test_evaluate_takes_labels_by_a_table(workdir, capsys, tmp_path):
+    """Ten folders of words, and the digits that they mean; unreadable ones are told."""
+    from vit_jax.data.sources import open_source
+
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    test = open_source("digits", "test")
+    for i in range(40):
+        folder = tmp_path / "images" / "test" / words[test[i]["label"]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(test[i]["image"][..., 0]).save(folder / f"{i:03}.png")
+    (tmp_path / "images/test/two/broken.png").write_bytes(b"junk")
+    (tmp_path / "table.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
+    arguments = (f"--workdir={workdir}", f"--source=folder:{tmp_path}/images", "--split=test")
+    code, _, err = call(capsys, "evaluate", *arguments)
+    assert code == 2 and "`labels` that lead to them" in err
+    labels = f"--labels=classes:{tmp_path}/table.json"
+    code, _, err = call(capsys, "evaluate", *arguments, labels)
+    assert code == 2 and "broken.png" in err and "skip_bad_examples" in err
+    code, out, _ = call(capsys, "evaluate", *arguments, labels, "--skip_bad_examples")
+    assert code == 0 and "40 of 41 scored, 1 unreadable" in out
+    code, same, _ = call(capsys, "evaluate", f"--workdir={workdir}", "--split=test[:40]")
+    assert re.search(r"top1 [\d.]+%", out)[0] == re.search(r"top1 [\d.]+%", same)[0]
+
+
 def test_predict_writes_tables_and_a_contact_sheet(workdir, capsys, tmp_path):
     folder, output = tmp_path / "images", tmp_path / "out"
     folder.mkdir()
