@@ -97,7 +97,10 @@ def check_batch_size(
 
 
 def to_devices(batches: Iterable[Mapping[str, Any]], mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-    """Turns this host's rows into arrays of the global batch."""
+    """Turns this host's rows into arrays of the global batch.
+
+    JAX only begins the transfer here: it runs beside the steps that are in flight.
+    """
     sharding = batch_sharding(mesh)
     for batch in batches:
         yield {

@@ -9,6 +9,9 @@
                           the labels of each validation image, in the order of the file names
                           ILSVRC2012_val_00000001 to 00050000; an image may have none
 
+Accuracy is then among all classes of the model. Published figures of ImageNet-A and -R are among
+their 200 alone, which `present` tells.
+
 'class_names' of the model are a list, a .json list, or a .txt file of one name a line.
 
 Letters: k = classes of the source; n = images that a table lists.
