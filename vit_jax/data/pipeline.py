@@ -92,7 +92,18 @@ class DataSet:
 
 
 def open_alike(origin: Origin, split: str, class_names: tuple[str, ...]) -> Source:
-    """A split whose labels are positions in `class_names`; InputError where they are not."""
+    """A split to evaluate on, whose labels are positions in `class_names`.
+
+    Raises:
+      InputError: where they are not, or where parts of a mixture would not open `split`.
+    """
+    for k, part in enumerate(() if isinstance(origin.source, str) else origin.source):
+        if part.get("split") is not None:  # it would score what the training saw
+            raise InputError(
+                f"the evaluation on {split!r} takes data.source, whose part {k} is bound to split "
+                f"{part['split']!r}; allowed: a `source` of the evaluation's own, or parts that "
+                "name no split."
+            )
     source = origin.open(split, class_names=class_names)
     if source.class_names != class_names:
         raise InputError(
