@@ -143,7 +143,7 @@ def test_skipped_example_is_masked_and_counted_once(damaged, num_workers, num_th
         num_workers=num_workers,
         num_threads=num_threads,
         skip_bad_examples=True,
-        augment={"crop": "resized"},
+        augment={"crop": "inception"},
     )
     train, evaluated = data.train, data.evaluation(pipeline.EvalSettings(split="train"))
     for rows in (joined(take(train.iterate(), 9)), joined(list(evaluated))):  # 3 epochs and 1

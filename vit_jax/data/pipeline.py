@@ -14,7 +14,7 @@ from vit_jax.data.decode import pixels
 from vit_jax.data.examples import Source, UnreadableExample
 from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing
 from vit_jax.data.order import Order
-from vit_jax.data.rows import SKIP_HINT
+from vit_jax.data.rows import hinted
 from vit_jax.data.sources.fields import listed
 from vit_jax.data.sources.mixture import Mixture
 from vit_jax.data.sources.origin import Origin
@@ -215,5 +215,5 @@ def _channels(source: Source, skip_bad_examples: bool) -> int:
             return pixels(source[i]["image"]).shape[2]
         except UnreadableExample as error:
             if not skip_bad_examples:
-                raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
+                raise hinted(error) from error
     raise InputError(f"{source.name} has no readable image among its {len(source)}.")

@@ -52,7 +52,7 @@ EVERYTHING = {
     [
         {},
         {"flip_probability": 0.5},
-        {"crop": "resized", "min_area": 0.25, "max_area": 0.9, "flip_probability": 0.5},
+        {"crop": "inception", "min_area": 0.25, "max_area": 0.9, "flip_probability": 0.5},
         {"crop": "shift", "padding": 4},
         {"crop": "shift", "padding": 5, "padding_mode": "reflect"},
         {"crop": "centre", "flip_probability": 0.5},
@@ -145,9 +145,6 @@ def test_without_a_dialect_crops_resample_as_evaluation_does():
     for crop in ("inception", "resize_small", "simple"):
         built = build_augment(preprocessing=preprocessing, crop=crop)
         assert built.resamples == (Resample("bicubic"),)
-    assert build_augment(preprocessing=preprocessing, crop="resized") == build_augment(
-        preprocessing=preprocessing, crop="inception"
-    )
 
 
 @pytest.mark.parametrize("crop", build_crop.CROPS)
@@ -241,10 +238,10 @@ def test_scaled_decoding_changes_little(crop):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"crop": "random"}, "none, centre, resized, inception, resize_small, simple, shift"),
+        ({"crop": "random"}, "none, centre, inception, resize_small, simple, shift"),
         ({"min_area": 0.5}, "augment.min_area has no effect with crop='none'"),
         ({"crop": "shift", "padding": 2, "max_area": 0.5}, "augment.max_area has no effect"),
-        ({"crop": "resized", "padding": 2}, "set crop='shift'"),
+        ({"crop": "inception", "padding": 2}, "set crop='shift'"),
         ({"padding_mode": "reflect"}, "augment.padding_mode has no effect"),
         ({"crop": "shift"}, "padding is None"),
         ({"crop": "simple", "padding": 0}, "padding is 0"),
@@ -269,8 +266,8 @@ def test_scaled_decoding_changes_little(crop):
         ({"crop": "shift", "padding": 1.5}, "padding is 1.5"),
         ({"crop": "shift", "padding": 8, "padding_mode": "reflect"}, "1 to 7 pixels"),
         ({"crop": "shift", "padding": 2, "padding_mode": "wrap"}, "constant, reflect"),
-        ({"crop": "resized", "min_area": 0}, "min_area"),
-        ({"crop": "resized", "min_area": 0.9, "max_area": 0.5}, "min_area"),
+        ({"crop": "inception", "min_area": 0}, "min_area"),
+        ({"crop": "inception", "min_area": 0.9, "max_area": 0.5}, "min_area"),
         ({"flip_probability": 1.5}, "allowed: 0 to 1"),
         ({"flip_probability": "yes"}, "finite number"),
     ],

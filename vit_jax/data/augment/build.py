@@ -12,7 +12,7 @@ position in the endless stream; so an augmented example depends on nothing else.
 Letters: h, w, c = height, width, channels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,9 @@ from vit_jax.data.augment.dialects import dialect_of
 from vit_jax.data.augment.erasing import build_cutout, build_erasing
 from vit_jax.data.augment.multi_crop import build_multi_crop
 from vit_jax.data.augment.policies import build_policy
-from vit_jax.data.examples import Example
+from vit_jax.data.examples import Example, Transform
 from vit_jax.data.image import Preprocessing, number
 from vit_jax.errors import InputError
-
-Transform = Callable[[Example, np.random.Generator], Example]
 
 COLOURS = {
     "color_jitter": jitter.build_color_jitter,
@@ -100,7 +98,7 @@ def build_augment(
       dialect: 'big_vision', 'torchvision' or 'timm', see `dialects`; None is that of
         `preprocessing`, and where there is none, crops are torchvision's and resampled as in
         evaluation.
-      crop: 'none', 'centre', 'inception' (or 'resized'), 'resize_small', 'simple' or 'shift',
+      crop: 'none', 'centre', 'inception', 'resize_small', 'simple' or 'shift',
         see `crops`.
       min_area, max_area: for 'inception': the box's share of the image area; None is the
         dialect's.
@@ -233,7 +231,7 @@ def _erased(
 
 def _check_multi_crop(crop: str, **unused: tuple[Any, str]):
     """Refuses what multi-crop does not use: name=(value, what to do instead)."""
-    if crop not in ("inception", "resized"):
+    if crop != "inception":
         raise InputError(f"augment.crop is {crop!r}; multi_crop needs crop='inception'.")
     for name, (value, instead) in unused.items():
         if value is not None:
