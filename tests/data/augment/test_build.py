@@ -278,6 +278,14 @@ def test_build_augment_refuses(config, message):
         build_augment(preprocessing=preprocessing, **config)
 
 
+def test_a_colour_to_fill_with_has_the_images_channels():
+    """Seen when the config is read, not when an operation that fills is drawn for the first time."""
+    policy = {"name": "randaugment", "dialect": "timm", "fill": (1, 2, 3)}
+    build_augment(preprocessing=Preprocessing(image_size=(8, 8), channels=3), policy=policy)
+    with pytest.raises(InputError, match=r"fill is \(1, 2, 3\) for images of 1 channels"):
+        build_augment(preprocessing=Preprocessing(image_size=(8, 8), channels=1), policy=policy)
+
+
 def test_colours_are_refused_for_other_numbers_of_channels():
     preprocessing = Preprocessing(image_size=(8, 8), channels=5)
     for config in ({"grayscale": {}}, {"dialect": "timm", "policy": {"name": "randaugment"}}):

@@ -79,6 +79,7 @@ def test_fields_must_agree(tmp_path):
         ([{"source": "digits", "weight": "1"}], "weight is '1'"),
         ([{"source": "digits", "label_key": "x"}], "data.label_key is 'x'"),
         ([{"source": "digits", "split": "val"}], "available: train, test"),
+        ([{"source": "digits", "labels": {}}], "data.labels.name is None; allowed: classes"),
         ([{"source": "digits", "default_split": "train"}], "unknown key 'default_split'"),
     ],
     ids=str,
@@ -99,3 +100,8 @@ def test_labels_of_a_whole_mixture_keep_its_weights(tmp_path):
     assert renamed.lengths == plain.lengths
     assert [e["label"] for e in renamed] == [3 - e["label"] for e in plain]
     assert renamed.present == (1, 2, 3)
+
+
+def test_labels_without_a_name_are_refused_rather_than_ignored():
+    with pytest.raises(InputError, match="data.labels.name is None; allowed: classes"):
+        Origin(source="digits", labels={}).open("train")

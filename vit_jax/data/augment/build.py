@@ -145,7 +145,7 @@ def build_augment(
         ),
     )
     flips = _flips(flip_probability, keypoint_order)
-    policies = _policies(policy, dialect)
+    policies = _policies(policy, dialect, preprocessing.channels)
     colours = dict(
         color_jitter=color_jitter,
         grayscale=grayscale,
@@ -198,9 +198,17 @@ def _flips(probability: float, keypoint_order: tuple[int, ...] | None) -> tuple[
     return (Flip(probability=probability, keypoint_order=keypoint_order),) if probability else ()
 
 
-def _policies(policy: Mapping[str, Any] | None, dialect: str | None) -> tuple[Transform, ...]:
+def _policies(
+    policy: Mapping[str, Any] | None, dialect: str | None, channels: int
+) -> tuple[Transform, ...]:
     if policy is None:
         return ()
+    fill = policy.get("fill")
+    if isinstance(fill, tuple | list) and len(fill) != channels:
+        raise InputError(
+            f"augment.policy.fill is {fill} for images of {channels} channels; allowed: one number "
+            "of 0 to 255, or one a channel."
+        )
     given = {} if dialect is None else {"dialect": dialect}
     return (sections.call(build_policy, policy, where="config.data.augment.policy", **given),)
 

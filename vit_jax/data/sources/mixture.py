@@ -94,7 +94,7 @@ def _open_part(
     """
     keys = dict(data_dir=data_dir, image_key=image_key, label_key=label_key)
     opened = open_source(source, default_split if split is None else split, **keys)
-    return (remap(opened, labels) if labels else opened), weight
+    return (opened if labels is None else remap(opened, labels)), weight
 
 
 def merge(parts: Sequence[Source]) -> list[Source]:

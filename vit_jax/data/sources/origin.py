@@ -59,7 +59,7 @@ class Origin:
                         "parts."
                     )
             opened = open_mixture(self.source, split=split, merge_classes=self.merge_classes)
-        return self._remapped(opened, class_names) if self.labels else opened
+        return opened if self.labels is None else self._remapped(opened, class_names)
 
     def _remapped(self, opened: Source, class_names: Sequence[str] | None) -> Source:
         """Part by part where there are parts, so that a mixture keeps its weights."""
