@@ -279,7 +279,7 @@ def test_build_augment_refuses(config, message):
 
 
 def test_a_colour_to_fill_with_has_the_images_channels():
-    """Seen when the config is read, not when an operation that fills is drawn for the first time."""
+    """Seen when the config is read, not when an operation that fills is first drawn."""
     policy = {"name": "randaugment", "dialect": "timm", "fill": (1, 2, 3)}
     build_augment(preprocessing=Preprocessing(image_size=(8, 8), channels=3), policy=policy)
     with pytest.raises(InputError, match=r"fill is \(1, 2, 3\) for images of 1 channels"):
