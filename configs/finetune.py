@@ -60,7 +60,7 @@ def get_config(arg: str = "") -> ConfigDict:
         train=f"train{part if dev else whole}",
         image_size=384,
         batch_size=512,
-        augment=dict(crop="resized", min_area=0.05, flip_probability=0.5),
+        augment=dict(crop="inception", min_area=0.05, flip_probability=0.5),
     )
     config.optimizer = dict(
         name="sgd",

@@ -94,19 +94,13 @@ def test_unknown_setting_lists_the_known():
 
 
 def test_augreg_has_the_papers_numbers():
-    """Section 3.2 of arXiv:2106.10270: layers and magnitude of RandAugment, alpha of mixup."""
-    paper = {
-        "none": (0, 0, 0.0),
-        "light1": (2, 0, 0.0),
-        "light2": (2, 10, 0.2),
-        "medium1": (2, 15, 0.2),
-        "medium2": (2, 15, 0.5),
-        "strong1": (2, 20, 0.5),
-        "strong2": (2, 20, 0.8),
-    }
+    """The grids of section 3.2 of arXiv:2106.10270, written as there."""
+    mixup = (0.0, 0.0, 0.2, 0.2, 0.5, 0.5, 0.8)
+    randaugment = ((0, 0), (2, 0), (2, 10), (2, 15), (2, 15), (2, 20), (2, 20))
+    names = ("none", "light1", "light2", "medium1", "medium2", "strong1", "strong2")
     common = runpy.run_path(str(COMMON))
-    assert list(common["AUGREG"]) == list(paper)
-    for level, (num_ops, magnitude, alpha) in paper.items():
+    assert tuple(common["AUGREG"]) == names
+    for level, alpha, (num_ops, magnitude) in zip(names, mixup, randaugment, strict=True):
         augment, mixing = common["augreg"](level)
         assert Mixing(**mixing).mixup_alpha == alpha
         assert ("policy" in augment) == (num_ops > 0)

@@ -99,6 +99,12 @@ def check_ranges(where: str, **values: tuple[float | None, float, float]) -> Non
             raise InputError(f"{where}.{name} is {value}; allowed: {above}{below}.")
 
 
+def check_probability(where: str, value: float) -> None:
+    """Raises `InputError` unless 0 < value <= 1: what is never done is left out of a config."""
+    if not 0 < value <= 1:
+        raise InputError(f"{where}.probability is {value}; allowed: more than 0 and at most 1.")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Is a config's value of this type? Knows what configs are made of; waves the rest through."""
     if isinstance(hint, types.UnionType):

@@ -200,7 +200,7 @@ MISTAKES = {
     "mesh": (dict(mesh__data=3), ["3", "8 devices"]),
     "length": (dict(train__num_epochs=1.0), ["num_steps", "num_epochs", "exactly one"]),
     "evaluation key": (dict(evals__test__spilt="a"), ["spilt", "'split'"]),
-    "augmentation": (dict(data__augment__crop="random"), ["random", "resized", "shift"]),
+    "augmentation": (dict(data__augment__crop="random"), ["random", "inception", "shift"]),
 }
 
 

@@ -80,6 +80,17 @@ def test_evaluation_can_be_repeated_and_is_not_augmented():
     assert np.array_equal(one["image"][0], data.source[one["index"][0]]["image"])
 
 
+def test_parts_bound_to_the_training_split_are_not_evaluated_on():
+    """Where a part names its split, 'test' would silently be that part's training examples."""
+    parts = [{"source": "digits"}, {"source": "digits", "split": "train[:10]"}]
+    data = pipeline.build(source=parts, batch_size=4, image_size=8, seed=0)
+    with pytest.raises(InputError, match=r"on 'test' .* part 1 is bound to split 'train\[:10\]'"):
+        data.evaluation(pipeline.EvalSettings(split="test"))
+    assert len(data.evaluation(pipeline.EvalSettings(split="test", source="digits")).source) == 360
+    data = pipeline.build(source=parts[:1], batch_size=4, image_size=8, seed=0)
+    assert len(data.evaluation(pipeline.EvalSettings(split="test")).source) == 360
+
+
 # unreadable examples
 
 
@@ -132,7 +143,7 @@ def test_skipped_example_is_masked_and_counted_once(damaged, num_workers, num_th
         num_workers=num_workers,
         num_threads=num_threads,
         skip_bad_examples=True,
-        augment={"crop": "resized"},
+        augment={"crop": "inception"},
     )
     train, evaluated = data.train, data.evaluation(pipeline.EvalSettings(split="train"))
     for rows in (joined(take(train.iterate(), 9)), joined(list(evaluated))):  # 3 epochs and 1

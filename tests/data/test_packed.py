@@ -22,6 +22,9 @@ def test_strings(strings):
                 packed[i]
     encoded = Strings.pack(s.encode("utf-8", "surrogateescape") for s in strings)
     assert list(encoded) == strings
+    for start in range(len(strings) + 1):
+        for stop in range(start, len(strings) + 1):
+            assert list(packed.part(start, stop)) == strings[start:stop]
 
 
 @pytest.mark.parametrize("width", [(), (4,)])

@@ -138,7 +138,7 @@ def test_without_shuffle_the_order_is_that_of_the_source():
 
 
 def test_rectangles_and_resized_crops():
-    config = {"crop": "resized", "min_area": 0.3, "flip_probability": 0.5}
+    config = {"crop": "inception", "min_area": 0.3, "flip_probability": 0.5}
     data = digits(image_size=[6, 12], channels=3, augment=config)
     assert data.train(0)["image"].shape == (64, 6, 12, 3)
     batch = next(iter(data.evaluation(pipeline.EvalSettings(split="test"))))

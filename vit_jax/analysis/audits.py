@@ -59,7 +59,7 @@ def _details(report: Mapping[str, Any]) -> list[str]:
         lines += [f"unreadable: {bad['name']}: {bad['reason']}" for bad in split["unreadable"]]
         lines += [f"impossible label: {bad['name']}: {bad['reason']}" for bad in split["wrong"]]
     for group in report["duplicates"]["groups"]:
-        lines.append("duplicates: " + " = ".join(f"{one['name']}" for one in group))
+        lines.append("duplicates: " + " = ".join(one["name"] for one in group))
     lines += [f"shard {one['file']}: SHA-256 {one['sha256']}" for one in report["shards"]]
     more = len(lines) - LONGEST
     return [*lines[:LONGEST], f"and {more:,} more: see --json or --out"] if more > 0 else lines

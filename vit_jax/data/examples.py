@@ -20,11 +20,16 @@ Pixel coordinates are continuous: pixel (row i, column j) covers the square from
 Letters: h, w, c = height, width, channels; t frames; n objects; k keypoints of an object.
 """
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from vit_jax.errors import InputError
 
 Example = dict[str, Any]
+# Makes a new example of one; evaluation has no random numbers to give.
+Transform = Callable[[Example, np.random.Generator | None], Example]
 
 
 class ExampleOutOfRange(InputError, IndexError):

@@ -65,6 +65,11 @@ class Strings(Sequence[str]):
         text = self.blob[self.ends[i] : self.ends[i + 1]].tobytes()
         return text.decode("utf-8", "surrogateescape")
 
+    def part(self, start: int, stop: int) -> "Strings":
+        """Strings start to stop, a copy."""
+        ends = self.ends[start : stop + 1]
+        return Strings(self.blob[ends[0] : ends[-1]].copy(), ends - ends[0])
+
 
 def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")

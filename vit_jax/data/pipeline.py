@@ -15,7 +15,7 @@ from vit_jax.data.decode import pixels
 from vit_jax.data.examples import Source, UnreadableExample
 from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing
 from vit_jax.data.order import Order
-from vit_jax.data.rows import SKIP_HINT
+from vit_jax.data.rows import hinted
 from vit_jax.data.sources.fields import listed
 from vit_jax.data.sources.mixture import Mixture
 from vit_jax.data.sources.origin import Origin
@@ -96,7 +96,18 @@ class DataSet:
 
 
 def open_alike(origin: Origin, split: str, class_names: tuple[str, ...]) -> Source:
-    """A split whose labels are positions in `class_names`; InputError where they are not."""
+    """A split to evaluate on, whose labels are positions in `class_names`.
+
+    Raises:
+      InputError: where they are not, or where parts of a mixture would not open `split`.
+    """
+    for k, part in enumerate(() if isinstance(origin.source, str) else origin.source):
+        if part.get("split") is not None:  # it would score what the training saw
+            raise InputError(
+                f"the evaluation on {split!r} takes data.source, whose part {k} is bound to split "
+                f"{part['split']!r}; allowed: a `source` of the evaluation's own, or parts that "
+                "name no split."
+            )
     source = origin.open(split, class_names=class_names)
     if source.class_names != class_names:
         raise InputError(
@@ -222,5 +233,5 @@ def _channels(source: Source, skip_bad_examples: bool) -> int:
             return pixels(source[i]["image"]).shape[2]
         except UnreadableExample as error:
             if not skip_bad_examples:
-                raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
+                raise hinted(error) from error
     raise InputError(f"{source.name} has no readable image among its {len(source)}.")

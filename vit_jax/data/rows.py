@@ -16,19 +16,18 @@ transform.
 Letters: k classes; m = objects that a row has room for; j keypoints of an object.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from vit_jax.data.decode import Encoded
-from vit_jax.data.examples import Example, Source, UnreadableExample
+from vit_jax.data.examples import Example, Source, Transform, UnreadableExample
 from vit_jax.data.order import Order
 from vit_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
-Transform = Callable[[Example, np.random.Generator | None], Example]
 Spec = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape of one row, dtype
 
 SKIP_HINT = "set data.skip_bad_examples=True to go on without such examples"
@@ -100,7 +99,7 @@ class RowMaker:
             row = self._made(position, i)
         except UnreadableExample as error:
             if not self.skip_bad_examples:
-                raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
+                raise hinted(error) from error
             bad.append(BadExample(self.source.describe(i), error.reason))
             return None
         for name, (shape, _) in self.spec.items():
@@ -130,10 +129,15 @@ class RowMaker:
                 return {name: (row[name].shape, row[name].dtype.name) for name in row}
             except UnreadableExample as error:
                 if not self.skip_bad_examples:
-                    raise UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}") from error
+                    raise hinted(error) from error
         raise InputError(
             f"{self.source.name} has no readable example among its {len(self.source)}."
         )
+
+
+def hinted(error: UnreadableExample) -> UnreadableExample:
+    """The same, and how to go on in spite of it."""
+    return UnreadableExample(error.place, f"{error.reason}; {SKIP_HINT}")
 
 
 def to_row(example: Example, i: int, num_classes: int, max_objects: int | None) -> Example:

@@ -1,8 +1,7 @@
 """The slices of sources that a split names.
 
-A split such as 'train[:98%]+test' is a
-selection of index ranges, so no example is copied and complementary slices partition
-their base exactly.
+A split such as 'train[:98%]+test' is a selection of index ranges, so no example is copied and
+complementary slices partition their base exactly.
 
 Letters: n = examples in a base split.
 """
@@ -12,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from vit_jax.data.examples import Source
+from vit_jax.data.examples import Example, Source
 from vit_jax.errors import InputError
 
 GRAMMAR = (
@@ -52,14 +51,16 @@ class Selection(Source):
     def __init__(self, name: str, parts: list[Part]):
         self.name = name
         first = parts[0].base
-        self.class_names, self.fields, self.present = first.class_names, first.fields, first.present
+        self.class_names, self.fields = first.class_names, first.fields
+        if all(part.base.present is not None for part in parts):
+            self.present = tuple(sorted(set().union(*(part.base.present for part in parts))))
         self._parts = parts
         self._ends = list(accumulate(part.stop - part.start for part in parts))
 
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def read(self, i: int) -> dict[str, Any]:
+    def read(self, i: int) -> Example:
         base, j = self._locate(i)
         return base.read(j)
 

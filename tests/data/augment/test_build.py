@@ -52,7 +52,7 @@ EVERYTHING = {
     [
         {},
         {"flip_probability": 0.5},
-        {"crop": "resized", "min_area": 0.25, "max_area": 0.9, "flip_probability": 0.5},
+        {"crop": "inception", "min_area": 0.25, "max_area": 0.9, "flip_probability": 0.5},
         {"crop": "shift", "padding": 4},
         {"crop": "shift", "padding": 5, "padding_mode": "reflect"},
         {"crop": "centre", "flip_probability": 0.5},
@@ -146,9 +146,6 @@ def test_without_a_dialect_crops_resample_as_evaluation_does():
     for crop in ("inception", "resize_small", "simple"):
         built = build_augment(preprocessing=preprocessing, crop=crop)
         assert built.resamples == (Resample("bicubic"),)
-    assert build_augment(preprocessing=preprocessing, crop="resized") == build_augment(
-        preprocessing=preprocessing, crop="inception"
-    )
 
 
 @pytest.mark.parametrize("crop", build_crop.CROPS)
@@ -242,10 +239,10 @@ def test_scaled_decoding_changes_little(crop):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"crop": "random"}, "none, centre, resized, inception, resize_small, simple, shift"),
+        ({"crop": "random"}, "none, centre, inception, resize_small, simple, shift"),
         ({"min_area": 0.5}, "augment.min_area has no effect with crop='none'"),
         ({"crop": "shift", "padding": 2, "max_area": 0.5}, "augment.max_area has no effect"),
-        ({"crop": "resized", "padding": 2}, "set crop='shift'"),
+        ({"crop": "inception", "padding": 2}, "set crop='shift'"),
         ({"padding_mode": "reflect"}, "augment.padding_mode has no effect"),
         ({"crop": "shift"}, "padding is None"),
         ({"crop": "simple", "padding": 0}, "padding is 0"),
@@ -270,8 +267,8 @@ def test_scaled_decoding_changes_little(crop):
         ({"crop": "shift", "padding": 1.5}, "padding is 1.5"),
         ({"crop": "shift", "padding": 8, "padding_mode": "reflect"}, "1 to 7 pixels"),
         ({"crop": "shift", "padding": 2, "padding_mode": "wrap"}, "constant, reflect"),
-        ({"crop": "resized", "min_area": 0}, "min_area"),
-        ({"crop": "resized", "min_area": 0.9, "max_area": 0.5}, "min_area"),
+        ({"crop": "inception", "min_area": 0}, "min_area"),
+        ({"crop": "inception", "min_area": 0.9, "max_area": 0.5}, "min_area"),
         ({"flip_probability": 1.5}, "allowed: 0 to 1"),
         ({"flip_probability": "yes"}, "finite number"),
     ],
@@ -280,6 +277,14 @@ def test_build_augment_refuses(config, message):
     preprocessing = Preprocessing(image_size=(8, 8), channels=3)
     with pytest.raises(InputError, match=message):
         build_augment(preprocessing=preprocessing, **config)
+
+
+def test_a_colour_to_fill_with_has_the_images_channels():
+    """Seen when the config is read, not when an operation that fills is first drawn."""
+    policy = {"name": "randaugment", "dialect": "timm", "fill": (1, 2, 3)}
+    build_augment(preprocessing=Preprocessing(image_size=(8, 8), channels=3), policy=policy)
+    with pytest.raises(InputError, match=r"fill is \(1, 2, 3\) for images of 1 channels"):
+        build_augment(preprocessing=Preprocessing(image_size=(8, 8), channels=1), policy=policy)
 
 
 def test_colours_are_refused_for_other_numbers_of_channels():

@@ -5,7 +5,7 @@ import pytest
 from references import load_tensorflow
 
 from vit_jax.data.augment import geometry
-from vit_jax.data.augment.geometry import affine, crop_and_resize, flip, pad, resize_example
+from vit_jax.data.augment.geometry import affine, crop_and_resize, flip, pad
 from vit_jax.data.decode import Box
 from vit_jax.data.resampling import Resample
 from vit_jax.errors import InputError
@@ -62,8 +62,8 @@ def sheared(law):
 MOVEMENTS = {
     "crop": lambda e: crop_and_resize(e, Box(10, 12, 40, 50), (33, 91), NEAREST),
     "crop small": lambda e: crop_and_resize(e, Box(5, 9, 47, 61), (47, 61), NEAREST),
-    "enlarge": lambda e: resize_example(e, (120, 90), NEAREST),
-    "shrink": lambda e: resize_example(e, (41, 39), NEAREST),
+    "enlarge": lambda e: crop_and_resize(e, Box(0, 0, H, W), (120, 90), NEAREST),
+    "shrink": lambda e: crop_and_resize(e, Box(0, 0, H, W), (41, 39), NEAREST),
     "flip": flip,
     "pad": lambda e: pad(e, left=3, top=5, right=7, bottom=2, fill=OUTSIDE),
     **{

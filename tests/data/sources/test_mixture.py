@@ -10,6 +10,7 @@ from vit_jax.data.decode import pixels
 from vit_jax.data.examples import ExampleOutOfRange
 from vit_jax.data.sources import open_source
 from vit_jax.data.sources.mixture import Mixture, merge, open_mixture
+from vit_jax.data.sources.origin import Origin
 from vit_jax.errors import InputError
 
 
@@ -78,6 +79,7 @@ def test_fields_must_agree(tmp_path):
         ([{"source": "digits", "weight": "1"}], "weight is '1'"),
         ([{"source": "digits", "label_key": "x"}], "data.label_key is 'x'"),
         ([{"source": "digits", "split": "val"}], "available: train, test"),
+        ([{"source": "digits", "labels": {}}], "data.labels.name is None; allowed: classes"),
         ([{"source": "digits", "default_split": "train"}], "unknown key 'default_split'"),
     ],
     ids=str,
@@ -85,3 +87,21 @@ def test_fields_must_agree(tmp_path):
 def test_mistakes_are_explained(parts, message):
     with pytest.raises(InputError, match=message):
         open_mixture(parts)
+
+
+def test_labels_of_a_whole_mixture_keep_its_weights(tmp_path):
+    """Weights are read off the mixture that the order is made of, so it must still be one."""
+    npz = write_npz(tmp_path / "a")["spec"]
+    source = [{"source": npz, "weight": 3.0}, {"source": npz, "split": "test"}]
+    labels = {"name": "classes", "class_names": ["dog", "cow", "bee", "ant"]}
+    plain = Origin(source=source).open("train")
+    renamed = Origin(source=source, labels=labels).open("train")
+    assert renamed.weights == plain.weights == (0.75, 0.25)
+    assert renamed.lengths == plain.lengths
+    assert [e["label"] for e in renamed] == [3 - e["label"] for e in plain]
+    assert renamed.present == (1, 2, 3)
+
+
+def test_labels_without_a_name_are_refused_rather_than_ignored():
+    with pytest.raises(InputError, match="data.labels.name is None; allowed: classes"):
+        Origin(source="digits", labels={}).open("train")

@@ -178,6 +178,6 @@ def test_nothing_imports_tensorflow_and_modules_import_cheaply(tmp_path):
     write_tfds(tmp_path / "tfds")
     command = [sys.executable, "-c", READ_EVERYTHING, str(tmp_path)]
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+        command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ position in the endless stream; so an augmented example depends on nothing else.
 Letters: h, w, c = height, width, channels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,9 @@ from vit_jax.data.augment.erasing import build_cutout, build_erasing
 from vit_jax.data.augment.multi_crop import build_multi_crop
 from vit_jax.data.augment.policies import build_policy
 from vit_jax.data.decode import Encoded
-from vit_jax.data.examples import Example
+from vit_jax.data.examples import Example, Transform
 from vit_jax.data.image import Preprocessing, number
 from vit_jax.errors import InputError
-
-Transform = Callable[[Example, np.random.Generator], Example]
 
 COLOURS = {
     "color_jitter": jitter.build_color_jitter,
@@ -112,7 +110,7 @@ def build_augment(
       dialect: 'big_vision', 'torchvision' or 'timm', see `dialects`; None is that of
         `preprocessing`, and where there is none, crops are torchvision's and resampled as in
         evaluation.
-      crop: 'none', 'centre', 'inception' (or 'resized'), 'resize_small', 'simple' or 'shift',
+      crop: 'none', 'centre', 'inception', 'resize_small', 'simple' or 'shift',
         see `crops`.
       min_area, max_area: for 'inception': the box's share of the image area; None is the
         dialect's.
@@ -159,7 +157,7 @@ def build_augment(
         ),
     )
     flips = _flips(flip_probability, keypoint_order)
-    policies = _policies(policy, dialect)
+    policies = _policies(policy, dialect, preprocessing.channels)
     colours = dict(
         color_jitter=color_jitter,
         grayscale=grayscale,
@@ -215,9 +213,17 @@ def _flips(probability: float, keypoint_order: tuple[int, ...] | None) -> tuple[
     return (Flip(probability=probability, keypoint_order=keypoint_order),) if probability else ()
 
 
-def _policies(policy: Mapping[str, Any] | None, dialect: str | None) -> tuple[Transform, ...]:
+def _policies(
+    policy: Mapping[str, Any] | None, dialect: str | None, channels: int
+) -> tuple[Transform, ...]:
     if policy is None:
         return ()
+    fill = policy.get("fill")
+    if isinstance(fill, tuple | list) and len(fill) != channels:
+        raise InputError(
+            f"augment.policy.fill is {fill} for images of {channels} channels; allowed: one number "
+            "of 0 to 255, or one a channel."
+        )
     given = {} if dialect is None else {"dialect": dialect}
     return (sections.call(build_policy, policy, where="config.data.augment.policy", **given),)
 
@@ -248,7 +254,7 @@ def _erased(
 
 def _check_multi_crop(crop: str, **unused: tuple[Any, str]):
     """Refuses what multi-crop does not use: name=(value, what to do instead)."""
-    if crop not in ("inception", "resized"):
+    if crop != "inception":
         raise InputError(f"augment.crop is {crop!r}; multi_crop needs crop='inception'.")
     for name, (value, instead) in unused.items():
         if value is not None:

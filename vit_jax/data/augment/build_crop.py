@@ -20,7 +20,6 @@ _PADDED = ("padding", "padding_mode")
 CROPS = {
     "none": (),
     "centre": (),
-    "resized": (*_AREAS, *_RESAMPLED),
     "inception": (*_AREAS, *_RESAMPLED),
     "resize_small": ("short_side", *_RESAMPLED),
     "simple": (*_PADDED, *_RESAMPLED),
@@ -53,12 +52,13 @@ def build_crop(
             preprocessing = replace(preprocessing, resize="crop")
         return Unmoved(preprocessing=preprocessing, min_visible=min_visible)
     settings = {key: settings[key] for key in used}
-    builder = {
-        "shift": _shift,
+    builders = {
+        "inception": _inception,
         "resize_small": _resize_small,
         "simple": _simple,
-    }.get(crop, _inception)
-    return builder(preprocessing, dialect, min_visible, **settings)
+        "shift": _shift,
+    }
+    return builders[crop](preprocessing, dialect, min_visible, **settings)
 
 
 def _inception(
@@ -193,10 +193,8 @@ def _resamples(
             "augment.scaled_decode averages pixels, which needs antialias=True and an "
             "interpolation other than 'area'."
         )
-    return tuple(Resample(name, antialias).check(where=_WHERE) for name in names)
-
-
-_WHERE = "augment.interpolation"
+    where = "augment.interpolation"
+    return tuple(Resample(name, antialias).check(where=where) for name in names)
 
 
 def _refuse_unused(crop: str, used: tuple[str, ...], settings: dict[str, Any]):

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from vit_jax.data.opencv import opencv
 
 VALUES = np.arange(256)
-_FLOATS = VALUES.astype(np.float32)
+FLOATS = VALUES.astype(np.float32)
 
 
 def invert(image: np.ndarray) -> np.ndarray:
@@ -73,14 +73,14 @@ def equalize(image: np.ndarray) -> np.ndarray:
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from black: 0 is black, 1 the image."""
-    return look_up(image, blended(np.float32(0), _FLOATS, factor))
+    return look_up(image, blended(np.float32(0), FLOATS, factor))
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from one grey, the rounded mean of the luma: 0 is that grey, 1 the image."""
     counts = _histogram(luma(image))
     mean = int(float(counts @ VALUES) / counts.sum() + 0.5)
-    return look_up(image, blended(np.float32(mean), _FLOATS, factor))
+    return look_up(image, blended(np.float32(mean), FLOATS, factor))
 
 
 def saturation(image: np.ndarray, factor: float) -> np.ndarray:

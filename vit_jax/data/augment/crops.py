@@ -3,7 +3,7 @@
     'none'          as in evaluation
     'centre'        as in evaluation with resize='crop'
     'shift'         as in evaluation, then moved by up to `padding` pixels; arXiv:1512.03385
-    'inception'     a random box, resized (also called 'resized'); arXiv:1409.4842
+    'inception'     a random box, resized; arXiv:1409.4842
     'resize_small'  the short side resized to `short_side`, then a random window; big_vision's
                     resize_small|random_crop
     'simple'        the short side resized to fit, padded, then a random window; the simple random

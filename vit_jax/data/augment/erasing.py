@@ -99,6 +99,7 @@ def build_erasing(
       InputError: for a value out of range.
     """
     where, own = "augment.erasing", dialect_of(dialect, where="augment.dialect") or TIMM
+    sections.check_probability(where, probability)
     sections.choose(dict.fromkeys(MODES), mode, where=f"{where}.mode")
     area = _range(min_area, max_area, own.erase_area, f"{where}.min_area and max_area", most=1)
     ratio = _range(min_ratio, max_ratio, own.erase_ratio, f"{where}.min_ratio and max_ratio")
@@ -106,7 +107,7 @@ def build_erasing(
         allowed = "1 with dialect='torchvision'" if max_count > 1 else "1 or more"
         raise InputError(f"{where}.max_count is {max_count}; allowed: {allowed}.")
     return RandomErasing(
-        probability=_probability(probability, where),
+        probability=probability,
         mode=mode,
         area=area,
         ratio=ratio,
@@ -132,6 +133,7 @@ def build_cutout(
       preprocessing: whose mean.
     """
     where = "augment.cutout"
+    sections.check_probability(where, probability)
     if side < 1:
         raise InputError(f"{where}.side is {side}; allowed: 1 or more pixels.")
     if fill is None:
@@ -141,7 +143,7 @@ def build_cutout(
         raise InputError(
             f"{where}.fill is {fill}; allowed: one number of 0 to 255, or {preprocessing.channels}."
         )
-    return Cutout(probability=_probability(probability, where), side=side, fill=fill)
+    return Cutout(probability=probability, side=side, fill=fill)
 
 
 def erased_box(
@@ -192,9 +194,3 @@ def _range(
     if not 0 < number(low, name) <= number(high, name) <= most:
         raise InputError(f"{name} are {low} and {high}; allowed: above 0, in order, to {most}.")
     return float(low), float(high)
-
-
-def _probability(value: float, where: str) -> float:
-    if not 0 < number(value, f"{where}.probability") <= 1:
-        raise InputError(f"{where}.probability is {value}; allowed: above 0, at most 1.")
-    return float(value)

@@ -31,7 +31,6 @@ IGNORED = -1  # of a segmentation: what does not count
 PADDING_MODES = ("constant", "reflect")
 DEFAULT = Resample()
 
-
 Window = tuple[float, float, float, float]  # left, top, right, bottom; may leave the image
 
 
@@ -83,13 +82,6 @@ def crop_and_resize(
 
     window = (box.left, box.top, box.left + box.width, box.top + box.height)
     return move(example, window_motion(window, size, image), min_visible=min_visible)
-
-
-def resize_example(
-    example: Example, size: tuple[int, int], resample: Resample = DEFAULT
-) -> Example:
-    """Resizes to size = (H, W), whatever the aspect ratio."""
-    return crop_and_resize(example, Box(0, 0, *example_size(example)), size, resample)
 
 
 def flip(example: Example, *, keypoint_order: Sequence[int] | None = None) -> Example:

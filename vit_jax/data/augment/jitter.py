@@ -11,26 +11,11 @@ import dataclasses
 
 import numpy as np
 
+from vit_jax import sections
 from vit_jax.data.augment import colour, operations
 from vit_jax.data.examples import Example
 from vit_jax.data.opencv import opencv
 from vit_jax.errors import InputError
-
-
-def color_jitter(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    brightness: float,
-    contrast: float,
-    saturation: float,
-    hue: float,
-) -> np.ndarray:
-    """uint8[h,w,c]: the four in random order, see `draw_jitter` for their law."""
-    steps = draw_jitter(
-        rng, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue
-    )
-    return apply_jitter(image, steps)
 
 
 def draw_jitter(
@@ -50,8 +35,9 @@ def draw_jitter(
     drawn = []
     for name, strength in strengths.items():
         if strength > 0:
-            low, high = (-strength, strength) if name == "hue" else (1 - strength, 1 + strength)
-            drawn.append((name, rng.uniform(low if name == "hue" else max(0.0, low), high)))
+            is_hue = name == "hue"
+            low, high = (-strength, strength) if is_hue else (max(0.0, 1 - strength), 1 + strength)
+            drawn.append((name, rng.uniform(low, high)))
     return tuple(drawn[k] for k in rng.permutation(len(drawn)))
 
 
@@ -60,16 +46,6 @@ def apply_jitter(image: np.ndarray, steps: tuple[tuple[str, float], ...]) -> np.
     for name, setting in steps:
         image = _JITTERS[name](image, setting)
     return image
-
-
-def grayscale(image: np.ndarray) -> np.ndarray:
-    """The luma in each channel."""
-    return colour.grayscale(image)
-
-
-def gaussian_blur(image: np.ndarray, radius: float) -> np.ndarray:
-    """Pillow's blur of standard deviation `radius` in pixels, as in DINO and 3-Augment."""
-    return colour.gaussian_blur(image, radius)
 
 
 def kernel_blur(image: np.ndarray, sigma: float, *, kernel_size: int) -> np.ndarray:
@@ -82,11 +58,6 @@ def kernel_blur(image: np.ndarray, sigma: float, *, kernel_size: int) -> np.ndar
         image.astype(np.float32), -1, weights, weights, borderType=border
     )
     return np.rint(blurred).astype(np.uint8).reshape(image.shape)
-
-
-def solarize(image: np.ndarray, threshold: float) -> np.ndarray:
-    """Inverts the values at or above `threshold`."""
-    return colour.solarize(image, threshold)
 
 
 _JITTERS = {
@@ -124,7 +95,7 @@ class Grayscale:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         if rng.random() >= self.probability:
             return example
-        return operations.change_values(example, grayscale)
+        return operations.change_values(example, colour.grayscale)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +112,7 @@ class GaussianBlur:
             return example
         radius = rng.uniform(self.min_radius, self.max_radius)
         if self.kernel_size is None:
-            return operations.change_values(example, gaussian_blur, radius)
+            return operations.change_values(example, colour.gaussian_blur, radius)
         size = self.kernel_size
         return operations.change_values(
             example, lambda image: kernel_blur(image, radius, kernel_size=size)
@@ -158,7 +129,7 @@ class Solarize:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         if rng.random() >= self.probability:
             return example
-        return operations.change_values(example, solarize, self.threshold)
+        return operations.change_values(example, colour.solarize, self.threshold)
 
 
 def build_color_jitter(
@@ -185,13 +156,13 @@ def build_color_jitter(
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     for name, value in strengths.items():
         if value < 0:
-            raise InputError(f"color_jitter.{name} is {value}; allowed: 0 or more.")
+            raise InputError(f"augment.color_jitter.{name} is {value}; allowed: 0 or more.")
     if not 0 <= hue <= 0.5:
-        raise InputError(f"color_jitter.hue is {hue}; allowed: 0 to 0.5 turns.")
-    _check_probability("color_jitter", probability)
+        raise InputError(f"augment.color_jitter.hue is {hue}; allowed: 0 to 0.5 turns.")
+    sections.check_probability("augment.color_jitter", probability)
     if not any((*strengths.values(), hue)):
         raise InputError(
-            "color_jitter changes nothing: brightness, contrast, saturation and hue are 0; "
+            "augment.color_jitter changes nothing: brightness, contrast, saturation and hue are 0; "
             "leave the section out or set one of them."
         )
     return ColorJitter(**strengths, hue=hue, probability=probability)
@@ -199,7 +170,7 @@ def build_color_jitter(
 
 def build_grayscale(*, probability: float = 0.2) -> Grayscale:
     """Grey with a probability, 0.2 in BYOL and DINO; the channels stay."""
-    _check_probability("grayscale", probability)
+    sections.check_probability("augment.grayscale", probability)
     return Grayscale(probability=probability)
 
 
@@ -219,14 +190,16 @@ def build_gaussian_blur(
     Raises:
       InputError: for a value out of range.
     """
-    _check_probability("gaussian_blur", probability)
+    sections.check_probability("augment.gaussian_blur", probability)
     if not 0 < min_radius <= max_radius:
         raise InputError(
-            f"gaussian_blur.min_radius and max_radius are {min_radius} and {max_radius}; allowed: "
-            "0 < min_radius <= max_radius, in pixels."
+            f"augment.gaussian_blur.min_radius and max_radius are {min_radius} and {max_radius}; "
+            "allowed: 0 < min_radius <= max_radius, in pixels."
         )
     if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
-        raise InputError(f"gaussian_blur.kernel_size is {kernel_size}; allowed: an odd number.")
+        raise InputError(
+            f"augment.gaussian_blur.kernel_size is {kernel_size}; allowed: an odd number."
+        )
     return GaussianBlur(
         probability=probability,
         min_radius=min_radius,
@@ -237,14 +210,7 @@ def build_gaussian_blur(
 
 def build_solarize(*, probability: float = 0.2, threshold: float = 128) -> Solarize:
     """Inverts the values from `threshold` on with a probability; DINO's second view has 0.2."""
-    _check_probability("solarize", probability)
+    sections.check_probability("augment.solarize", probability)
     if not 0 <= threshold <= 255:
-        raise InputError(f"solarize.threshold is {threshold}; allowed: 0 to 255.")
+        raise InputError(f"augment.solarize.threshold is {threshold}; allowed: 0 to 255.")
     return Solarize(probability=probability, threshold=threshold)
-
-
-def _check_probability(where: str, probability: float):
-    if not 0 < probability <= 1:
-        raise InputError(
-            f"{where}.probability is {probability}; allowed: more than 0 and at most 1."
-        )

@@ -8,7 +8,6 @@ DINO's recipes have global_area=(0.25, 1) and local_area=(0.05, 0.25).
 Letters: H, W, c = height, width and channels of a global view, h, w of a local one; n local views.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +16,10 @@ from vit_jax import sections
 from vit_jax.data.augment import jitter
 from vit_jax.data.augment.crops import InceptionCrop
 from vit_jax.data.decode import pixels
-from vit_jax.data.examples import Example
+from vit_jax.data.examples import Example, Transform
 from vit_jax.data.image import positive_int
 from vit_jax.errors import InputError
 
-Step = Callable[[Example, np.random.Generator], Example]
 NUM_GLOBAL = 2
 # What lives in the coordinates of the image, and so belongs to no one of the views.
 PLACED = ("image", "video", "boxes", "box_label", "segmentation", "masks", "keypoints")
@@ -32,7 +30,7 @@ class View:
     """How one view is made: a crop, then the steps in their order."""
 
     crop: InceptionCrop
-    steps: tuple[Step, ...]
+    steps: tuple[Transform, ...]
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         view = self.crop({"image": image}, rng)
@@ -77,8 +75,8 @@ def build_multi_crop(
     blur: tuple[float, float, float] = (1.0, 0.1, 0.5),
     solarize: tuple[float, float, float] = (0.0, 0.2, 0.0),
     crop: InceptionCrop,
-    before: tuple[Step, ...],
-    after: tuple[Step, ...],
+    before: tuple[Transform, ...],
+    after: tuple[Transform, ...],
 ) -> MultiCrop:
     """Views by the law of `crop`, of other areas and sizes.
 

@@ -103,10 +103,10 @@ def perform(
     if operation == "Identity":
         return example
     if operation in found.matrices:
-        matrix = found.matrices[operation](amount, size_of(example))
+        matrix = found.matrices[operation](amount, geometry.example_size(example))
         return geometry.affine(example, matrix, law=found.law, resample=resample, fill=fill)
     if operation == "Cutout":
-        centre = tuple(int(rng.integers(side)) for side in size_of(example))
+        centre = tuple(int(rng.integers(side)) for side in geometry.example_size(example))
         return change_values(example, tensorflow_colour.cutout, amount, centre, fill)
     arguments = () if amount is None else (amount,)
     return change_values(example, found.values[operation], *arguments)
@@ -135,8 +135,3 @@ def _change(image: np.ndarray, function: Callable[..., np.ndarray], *arguments: 
             f"an image has {image.shape[2]} channels; augmentations of colour allow 1 or 3."
         )
     return function(image, *arguments)
-
-
-def size_of(example: Example) -> tuple[int, int]:
-    """(h, w) of the image, or of the frames."""
-    return decode.size_of(example["image"]) if "image" in example else example["video"].shape[1:3]

@@ -32,16 +32,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from vit_jax import sections
 from vit_jax.data.augment import autoaugment_tables, levels
 from vit_jax.data.augment.policy_laws import AutoAugment, Fill, RandAugment, Style, three_augment
 from vit_jax.data.augment.warp import PILLOW
-from vit_jax.data.examples import Example
+from vit_jax.data.examples import Transform
 from vit_jax.errors import InputError
-
-Policy = Callable[[Example, np.random.Generator], Example]
 
 _WHERE = "augment.policy"
 _MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY")
@@ -111,7 +107,7 @@ def build_policy(
     magnitude_max: float | None = None,
     interpolation: str | None = None,
     fill: int | tuple[int, int, int] | None = None,
-) -> Policy:
+) -> Transform:
     """Returns `policy(example, rng) -> example`; it can be pickled.
 
     Args:
@@ -293,7 +289,7 @@ def _timm_style(
     )
 
 
-def _three_augment() -> Policy:
+def _three_augment() -> Transform:
     return three_augment
 
 

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from vit_jax.data.augment import colour, levels, operations
+from vit_jax.data.augment import colour, geometry, levels, operations
 from vit_jax.data.augment.autoaugment_tables import SubPolicy
 from vit_jax.data.examples import Example
 
@@ -45,7 +45,7 @@ class Style:
         use = levels.Use(
             level=self._level(rng, level),
             sign=-1 if rule.is_signed and rng.random() < 0.5 else 1,
-            size=operations.size_of(example),
+            size=geometry.example_size(example),
             bins=self.bins,
             policy=self.policy,
         )

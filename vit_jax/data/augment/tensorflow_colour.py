@@ -12,12 +12,11 @@ Letters: h, w, c = height, width, channels.
 
 import numpy as np
 
-from vit_jax.data.augment.colour import VALUES, blend, blended, by_histogram, look_up, three
+from vit_jax.data.augment.colour import FLOATS, VALUES, blend, blended, by_histogram, look_up, three
 from vit_jax.data.opencv import opencv
 
-_FLOATS = VALUES.astype(np.float32)
 # tf.image.rgb_to_grayscale: weights of BT.601 in four digits, on values in [0, 1].
-_LUMA = np.outer(_FLOATS * (np.float32(1) / np.float32(255)), np.ones(3, np.float32)) * np.array(
+_LUMA = np.outer(FLOATS * (np.float32(1) / np.float32(255)), np.ones(3, np.float32)) * np.array(
     (0.2989, 0.5870, 0.1140), np.float32
 )
 
@@ -49,7 +48,7 @@ def autocontrast(image: np.ndarray) -> np.ndarray:
         if low == high:
             return VALUES
         scale = np.float32(255) / (high - low)
-        return np.clip(_FLOATS * scale + -low * scale, 0, 255)
+        return np.clip(FLOATS * scale + -low * scale, 0, 255)
 
     return by_histogram(image, table)
 
@@ -61,7 +60,7 @@ def contrast(image: np.ndarray, factor: float) -> np.ndarray:
     values, see big_vision issue 109. For 224 x 224 pixels the grey is 196.
     """
     grey = np.float32(int(min(image.shape[0] * image.shape[1] / 256, 255)))
-    return look_up(image, blended(grey, _FLOATS, factor))
+    return look_up(image, blended(grey, FLOATS, factor))
 
 
 def saturation(image: np.ndarray, factor: float) -> np.ndarray:

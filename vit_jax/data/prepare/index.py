@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.packed import Strings
 
 NONE = -1  # in a column: this example has no such thing
 
@@ -37,22 +38,19 @@ class Index:
       files: the files that `columns["file"]` counts.
       columns: int64[n] each: "file", "size" (bytes of the image, or of what holds it), and others
         that are a matter between an input's indexer and its reader.
-      text: all names, one after the other, in UTF-8.
-      ends: int64[n]: where each name ends in `text`.
+      names: n names.
     """
 
     root: str
     files: tuple[str, ...]
     columns: Mapping[str, np.ndarray]
-    text: bytes
-    ends: np.ndarray
+    names: Strings
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self.names)
 
     def name(self, i: int) -> str:
-        start = self.ends[i - 1] if i else 0
-        return self.text[start : self.ends[i]].decode("utf-8", "surrogateescape")
+        return self.names[i]
 
     def shown(self, i: int) -> str:
         """The name, with what is no UTF-8 in it replaced: for records and messages."""
@@ -64,19 +62,19 @@ class Index:
 
     def part(self, start: int, stop: int) -> "Index":
         """Examples start to stop."""
-        first = int(self.ends[start - 1]) if start else 0
-        ends = self.ends[start:stop] - first
-        text = self.text[first : first + int(ends[-1])] if len(ends) else b""
         columns = {name: column[start:stop] for name, column in self.columns.items()}
         used, columns["file"] = np.unique(columns["file"], return_inverse=True)
-        return Index(self.root, tuple(self.files[k] for k in used), columns, text, ends)
+        return Index(
+            self.root, tuple(self.files[k] for k in used), columns, self.names.part(start, stop)
+        )
 
     def digest(self) -> str:
         """SHA-256 of everything but the root: the same for the same data in another place."""
         digest = hashlib.sha256("\0".join(self.files).encode("utf-8", "surrogateescape"))
         for name in sorted(self.columns):
             digest.update(name.encode() + np.ascontiguousarray(self.columns[name], "<i8").tobytes())
-        digest.update(np.ascontiguousarray(self.ends, "<i8").tobytes() + self.text)
+        digest.update(np.ascontiguousarray(self.names.ends, "<i8").tobytes())
+        digest.update(self.names.blob.tobytes())
         return digest.hexdigest()
 
 
@@ -85,7 +83,7 @@ class Builder:
 
     def __init__(self, *columns: str):
         self._columns = {name: array("q") for name in ("file", "size", *columns)}  # int64
-        self._text, self._ends = bytearray(), array("q")
+        self._text, self._ends = bytearray(), array("q", [0])
 
     def add(self, name: str, **values: int) -> None:
         self._text += name.encode("utf-8", "surrogateescape")
@@ -95,7 +93,8 @@ class Builder:
 
     def build(self, root: str, files: Sequence[str]) -> Index:
         columns = {name: np.array(values, np.int64) for name, values in self._columns.items()}
-        return Index(root, tuple(files), columns, bytes(self._text), np.array(self._ends, np.int64))
+        blob, ends = np.frombuffer(bytes(self._text), np.uint8), np.array(self._ends, np.int64)
+        return Index(root, tuple(files), columns, Strings(blob, ends))
 
 
 class Lost(NamedTuple):

@@ -19,12 +19,11 @@ from vit_jax.data.examples import UnreadableExample
 from vit_jax.data.prepare.index import Files, Index, Raw
 from vit_jax.data.prepare.pool import Count
 from vit_jax.data.prepare.shrink import Shrink
+from vit_jax.data.sources.fields import MOST_NUMBERED
 from vit_jax.errors import InputError
 
 # One record a chunk, so that an example is read alone; image files are compressed already.
 WRITER_OPTIONS = "group_size:1,uncompressed"
-# Numbers without names beyond this are no classes but somebody's identifiers.
-MAX_CLASSES = 1_000_000
 _HASHED = 1 << 20  # bytes at a time
 
 
@@ -182,7 +181,7 @@ def _position(label: Any, names: tuple[str, ...] | None, place: str) -> int:
     if isinstance(label, bool) or not isinstance(label, int):
         hint = "" if names else "; names of classes need --labels"
         raise UnreadableExample(place, f"its label {label!a} is no number{hint}")
-    limit = MAX_CLASSES if names is None else len(names)
+    limit = MOST_NUMBERED if names is None else len(names)
     if not 0 <= label < limit:
         raise UnreadableExample(place, f"its label {label} is not in 0 to {limit - 1}")
     return label

@@ -7,66 +7,41 @@ Letters: p = parts.
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.examples import Example, Source
+from vit_jax.data.examples import Source
 from vit_jax.data.sources import open_source
 from vit_jax.data.sources.fields import listed
 from vit_jax.data.sources.remap import Remapped, remap
+from vit_jax.data.splits import Part, Selection
 from vit_jax.errors import InputError
 
 
-class Mixture(Source):
+class Mixture(Selection):
     """The examples of one source after those of another.
 
     Attributes:
+      parts: p sources.
       weights: p numbers above 0 that sum to 1: the share of draws from each part.
       lengths: p numbers: the examples of each part.
     """
-
-    weights: tuple[float, ...]
-    lengths: tuple[int, ...]
 
     def __init__(self, parts: Sequence[Source], weights: Sequence[float]):
         """Args:
         parts: sources of the same fields and classes.
         weights: numbers above 0, of any sum.
         """
-        first = parts[0]
         for part in parts[1:]:
-            _check_alike(first, part)
-        self.name = " + ".join(part.name for part in parts)
-        self.class_names, self.fields = first.class_names, first.fields
-        if all(part.present is not None for part in parts):
-            self.present = tuple(sorted(set().union(*(part.present for part in parts))))
+            _check_alike(parts[0], part)
+        self.parts = tuple(parts)
         self.weights = tuple(weight / math.fsum(weights) for weight in weights)
         self.lengths = tuple(len(part) for part in parts)
-        self._parts, self._ends = tuple(parts), tuple(accumulate(self.lengths))
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def read(self, i: int) -> Example:
-        part, j = self._locate(i)
-        return part.read(j)
-
-    def describe(self, i: int) -> str:
-        part, j = self._locate(i)
-        return part.describe(j)
-
-    def file_name(self, i: int) -> str:
-        part, j = self._locate(i)
-        return part.file_name(j)
-
-    def _locate(self, i: int) -> tuple[Source, int]:
-        k = bisect_right(self._ends, i)
-        return self._parts[k], i - (self._ends[k] - self.lengths[k])
+        name = " + ".join(part.name for part in parts)
+        super().__init__(name, [Part(part, 0, len(part)) for part in parts])
 
 
 def open_mixture(
@@ -119,7 +94,7 @@ def _open_part(
     """
     keys = dict(data_dir=data_dir, image_key=image_key, label_key=label_key)
     opened = open_source(source, default_split if split is None else split, **keys)
-    return (remap(opened, labels) if labels else opened), weight
+    return (opened if labels is None else remap(opened, labels)), weight
 
 
 def merge(parts: Sequence[Source]) -> list[Source]:

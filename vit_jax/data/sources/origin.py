@@ -6,7 +6,7 @@ from typing import Any
 
 from vit_jax.data.examples import Source
 from vit_jax.data.sources import open_source
-from vit_jax.data.sources.mixture import open_mixture
+from vit_jax.data.sources.mixture import Mixture, open_mixture
 from vit_jax.data.sources.remap import remap
 from vit_jax.errors import InputError
 
@@ -59,7 +59,14 @@ class Origin:
                         "parts."
                     )
             opened = open_mixture(self.source, split=split, merge_classes=self.merge_classes)
-        return remap(opened, self.labels, class_names=class_names) if self.labels else opened
+        return opened if self.labels is None else self._remapped(opened, class_names)
+
+    def _remapped(self, opened: Source, class_names: Sequence[str] | None) -> Source:
+        """Part by part where there are parts, so that a mixture keeps its weights."""
+        if isinstance(opened, Mixture):
+            parts = [remap(part, self.labels, class_names=class_names) for part in opened.parts]
+            return Mixture(parts, opened.weights)
+        return remap(opened, self.labels, class_names=class_names)
 
     def changed(
         self,
