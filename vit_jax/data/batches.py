@@ -119,13 +119,15 @@ class Reader:
         threads = default_threads() if threads is None else threads
         if not number and not threads:
             return (self._make(asked) for asked in positions)
-        if number:
-            workers = Processes(
+
+        def start_workers() -> Threads:
+            if not number:
+                return Threads(self._maker, threads)
+            return Processes(
                 self._maker, number, batch_size=self.rows_per_process, prefetch=self.prefetch
             )
-        else:
-            workers = Threads(self._maker, threads)
-        return read_ahead(workers, positions, prefetch=self.prefetch, on_bad=self._note)
+
+        return read_ahead(start_workers, positions, prefetch=self.prefetch, on_bad=self._note)
 
     def _note(self, bad: BadExample):
         if bad.where not in self.bad_examples:
