@@ -122,6 +122,7 @@ def build(
         raise InputError(
             f"config.task.label_smoothing is {label_smoothing}; allowed: 0 <= share < 1."
         )
+    _check_batch(info.batch)
     found = len(info.class_names)
     if num_classes is not None and num_classes != found:
         raise InputError(
@@ -138,3 +139,15 @@ def build(
         label_smoothing=label_smoothing,
         mixing=sections.call(Mixing, mixing or {}, where="config.task.mixing"),
     )
+
+
+def _check_batch(batch: Mapping[str, Any]):
+    """Raises `InputError` where the task's images or its labels are missing."""
+    found = ", ".join(sorted(batch))
+    if "image" not in batch:
+        raise InputError(
+            f"the data's examples have {found}; allowed for classification: with image, so without "
+            "config.data.augment.multi_crop."
+        )
+    if "label" not in batch and "labels" not in batch:
+        raise InputError(f"the data's examples have {found}; allowed: with label or labels.")
