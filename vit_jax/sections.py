@@ -36,7 +36,7 @@ def call(builder: Callable[..., T], section: Mapping[str, Any], *, where: str, *
     """
     parameters = inspect.signature(builder, eval_str=True).parameters
     allowed = [name for name in parameters if name not in given]
-    unknown = [key for key in section if key not in allowed]
+    unknown = [str(key) for key in section if key not in allowed]
     if unknown:
         raise InputError(_unknown(unknown, allowed, where))
     required = [name for name in allowed if parameters[name].default is inspect.Parameter.empty]
@@ -113,7 +113,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return len(value) == len(parts) and all(map(_fits, value, parts))
     if kind in (int, float):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and (kind is float or isinstance(value, int))
+        return is_number and (kind is float or isinstance(value, int)) and value == value
     if kind in (str, bool, types.NoneType, Mapping):
         return isinstance(value, kind)
     return True

@@ -34,6 +34,7 @@ MAX_DEFAULT_THREADS = 16  # more rarely helps, as Python runs one at a time
 FEW_CORES = 4
 MAX_DEFAULT_WORKERS = 64
 DEFAULT_PREFETCH = 4  # batches
+LIMIT = 1025  # of processes, of threads and of batches read ahead: more is a slip of the pen
 
 _log = logging.getLogger(__name__)
 
@@ -77,10 +78,18 @@ class Reader:
             raise InputError(
                 f"process_index is {self.process_index}; allowed: 0 to {self.process_count - 1}."
             )
-        positive_int(self.prefetch, "data.prefetch")
-        for name in ("num_workers", "num_threads", "max_objects"):
+        positive_int(self.prefetch, "data.prefetch", limit=LIMIT)
+        for name in ("num_workers", "num_threads"):
             if getattr(self, name):  # None and 0 have a meaning
-                positive_int(getattr(self, name), f"data.{name}")
+                positive_int(getattr(self, name), f"data.{name}", limit=LIMIT)
+        if self.max_objects is not None:
+            positive_int(self.max_objects, "data.max_objects")
+        if self.num_workers and self.num_threads:
+            raise InputError(
+                f"data.num_threads is {self.num_threads}, but data.num_workers is "
+                f"{self.num_workers}; allowed: one of them, since processes take the place of "
+                "threads."
+            )
 
     @property
     def num_examples(self) -> int:
