@@ -106,3 +106,18 @@ def test_rows_of_another_shape_or_without_a_field_are_named():
         rows(Listed({"image": image(), "label": 0}, other))
     with pytest.raises(InputError, match="#1: its label became nothing"):
         rows(Listed({"image": image(), "label": 0}, {"image": image()}))
+
+
+@pytest.mark.parametrize(
+    "example, message",
+    [
+        ({"label": 3}, "its label has 3; allowed: 0 to 2"),
+        ({"label": -1}, "its label has -1"),
+        ({"labels": (0, -1)}, "its labels has -1; allowed: 0 to 2"),
+        ({"labels": (3,)}, "its labels has 3"),
+    ],
+)
+def test_labels_outside_the_classes_are_refused_whatever_the_source(example, message):
+    source = Listed({"image": image(), "label": 0}, {"image": image(), **example})
+    with pytest.raises(InputError, match=f"listed #1: {message}"):
+        rows(source)
