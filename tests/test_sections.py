@@ -203,3 +203,8 @@ def test_nan_is_no_number(section):
 def test_keys_that_are_no_text_are_unknown():
     with pytest.raises(InputError, match="unknown key '3'; allowed keys: rate, "):
         sections.call(build, {3: 4}, where="config.part", info="given")
+
+
+def test_types_are_named_without_their_modules():
+    with pytest.raises(InputError, match=r"allowed: Mapping\[str, Any\] \| None\."):
+        call(rate=1.0, inner="randaugment")

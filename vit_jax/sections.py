@@ -45,8 +45,7 @@ def call(builder: Callable[..., T], section: Mapping[str, Any], *, where: str, *
         raise InputError(f"{where} lacks {', '.join(missing)}; allowed keys: {', '.join(allowed)}.")
     for name, value in section.items():
         if not _fits(value, hint := parameters[name].annotation):
-            text = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-            raise InputError(f"{where}.{name} is {value!r}; allowed: {text}.")
+            raise InputError(f"{where}.{name} is {value!r}; allowed: {_named(hint)}.")
     section = {key: _tupled(value, parameters[key].annotation) for key, value in section.items()}
     return builder(**section, **given)
 
@@ -124,6 +123,12 @@ def _tupled(value: Any, hint: Any) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     is_tuple = any((typing.get_origin(option) or option) is tuple for option in options)
     return tuple(value) if is_tuple and isinstance(value, list) else value
+
+
+def _named(hint: Any) -> str:
+    """A type as annotations have it: 'Mapping[str, Any] | None'."""
+    text = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+    return text.replace("collections.abc.", "").replace("typing.", "")
 
 
 def _unknown(unknown: list[str], allowed: list[str], where: str) -> str:

@@ -297,3 +297,8 @@ def test_data_that_cannot_be_classified_is_refused_at_once(row, message):
     odd.batch = dict.fromkeys(row, ((), "int32"))
     with pytest.raises(InputError, match=message):
         build(model=MODEL, info=odd)
+
+
+def test_data_without_any_class_is_refused():
+    with pytest.raises(InputError, match="no classes, as no example has a label"):
+        build(model=MODEL, info=info(num_classes=0))

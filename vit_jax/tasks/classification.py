@@ -122,8 +122,8 @@ def build(
         raise InputError(
             f"config.task.label_smoothing is {label_smoothing}; allowed: 0 <= share < 1."
         )
-    _check_batch(info.batch)
     found = len(info.class_names)
+    _check_batch(info.batch, found)
     if num_classes is not None and num_classes != found:
         raise InputError(
             f"config.task.num_classes is {num_classes}, but the data has {found} classes "
@@ -141,8 +141,8 @@ def build(
     )
 
 
-def _check_batch(batch: Mapping[str, Any]):
-    """Raises `InputError` where the task's images or its labels are missing."""
+def _check_batch(batch: Mapping[str, Any], num_classes: int):
+    """Raises `InputError` where the task's images, its labels or all classes are missing."""
     found = ", ".join(sorted(batch))
     if "image" not in batch:
         raise InputError(
@@ -151,3 +151,5 @@ def _check_batch(batch: Mapping[str, Any]):
         )
     if "label" not in batch and "labels" not in batch:
         raise InputError(f"the data's examples have {found}; allowed: with label or labels.")
+    if not num_classes:
+        raise InputError("the data has no classes, as no example has a label; allowed: 1 or more.")
