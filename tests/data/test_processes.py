@@ -17,6 +17,7 @@ import pytest
 from vit_jax.data.batches import TrainData
 from vit_jax.data.examples import Source
 from vit_jax.data.order import Order
+from vit_jax.data.pipeline import EvalSettings, build
 from vit_jax.data.processes import HELD, Processes, WorkerDied, portable
 from vit_jax.data.rows import RowMaker
 from vit_jax.data.shared import Layout, Slots
@@ -295,6 +296,14 @@ def test_an_iterator_that_is_never_used_starts_nothing(toys):
         del iterator
     assert not processes_of(os.getpid())
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, files)
+
+
+def test_a_short_evaluation_starts_no_process_without_work():
+    data = build(source="digits", batch_size=CHUNK + 1, image_size=8, num_workers=3, seed=0)
+    evaluation = iter(data.evaluation(EvalSettings(split="test[:5]")))
+    next(evaluation)
+    assert len(processes_of(os.getpid())) == 2
+    evaluation.close()
 
 
 def test_a_batch_is_let_go_before_it_is_told_to_be_done(toys, monkeypatch):

@@ -25,7 +25,7 @@ from vit_jax.data.image import Preprocessing, positive_int
 from vit_jax.data.order import Order
 from vit_jax.data.processes import Processes
 from vit_jax.data.rows import PADDING, SKIP_HINT, BadExample, Batch, RowMaker, Spec, Transform
-from vit_jax.data.workers import Threads, read_ahead
+from vit_jax.data.workers import CHUNK, Threads, read_ahead
 from vit_jax.errors import InputError
 
 __all__ = ["SKIP_HINT", "Batch", "EvalData", "TrainData"]
@@ -121,11 +121,15 @@ class Reader:
             self._note(bad)
         return batch
 
-    def _read_ahead(self, positions: Iterable[np.ndarray]) -> Iterator[Batch]:
+    def _read_ahead(
+        self, positions: Iterable[np.ndarray], *, num_batches: float = math.inf
+    ) -> Iterator[Batch]:
         number, threads = self.num_workers, self.num_threads
         if number is None:
             number = default_workers() if threads is None else 0
         threads = default_threads() if threads is None else threads
+        # No process without a chunk: each takes a while to start, at every evaluation.
+        number = min(number, num_batches * math.ceil(self.rows_per_process / CHUNK))
         if not number and not threads:
             return (self._make(asked) for asked in positions)
 
@@ -200,7 +204,7 @@ class EvalData(Reader):
         return math.ceil(self.num_examples / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._read_ahead(map(self._padded, range(len(self))))
+        return self._read_ahead(map(self._padded, range(len(self))), num_batches=len(self))
 
     def _padded(self, k: int) -> np.ndarray:
         positions = self._batch(k)
