@@ -192,3 +192,19 @@ def test_values_in_their_range_pass(value):
 def test_values_outside_their_range_are_refused(bounds, message):
     with pytest.raises(InputError, match=message):
         check_ranges("w", other=(1, 0, 2), rate=bounds)
+
+
+@pytest.mark.parametrize("section", [{"rate": math.nan}, {"rate": 1.0, "limit": math.nan}])
+def test_nan_is_no_number(section):
+    with pytest.raises(InputError, match="is nan; allowed: float"):
+        call(**section)
+
+
+def test_keys_that_are_no_text_are_unknown():
+    with pytest.raises(InputError, match="unknown key '3'; allowed keys: rate, "):
+        sections.call(build, {3: 4}, where="config.part", info="given")
+
+
+def test_types_are_named_without_their_modules():
+    with pytest.raises(InputError, match=r"allowed: Mapping\[str, Any\] \| None\."):
+        call(rate=1.0, inner="randaugment")

@@ -36,7 +36,7 @@ def call(builder: Callable[..., T], section: Mapping[str, Any], *, where: str, *
     """
     parameters = inspect.signature(builder, eval_str=True).parameters
     allowed = [name for name in parameters if name not in given]
-    unknown = [key for key in section if key not in allowed]
+    unknown = [str(key) for key in section if key not in allowed]
     if unknown:
         raise InputError(_unknown(unknown, allowed, where))
     required = [name for name in allowed if parameters[name].default is inspect.Parameter.empty]
@@ -45,8 +45,7 @@ def call(builder: Callable[..., T], section: Mapping[str, Any], *, where: str, *
         raise InputError(f"{where} lacks {', '.join(missing)}; allowed keys: {', '.join(allowed)}.")
     for name, value in section.items():
         if not _fits(value, hint := parameters[name].annotation):
-            text = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-            raise InputError(f"{where}.{name} is {value!r}; allowed: {text}.")
+            raise InputError(f"{where}.{name} is {value!r}; allowed: {_named(hint)}.")
     section = {key: _tupled(value, parameters[key].annotation) for key, value in section.items()}
     return builder(**section, **given)
 
@@ -119,7 +118,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return len(value) == len(parts) and all(map(_fits, value, parts))
     if kind in (int, float):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and (kind is float or isinstance(value, int))
+        return is_number and (kind is float or isinstance(value, int)) and value == value
     if kind in (str, bool, types.NoneType, Mapping):
         return isinstance(value, kind)
     return True
@@ -130,6 +129,12 @@ def _tupled(value: Any, hint: Any) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     is_tuple = any((typing.get_origin(option) or option) is tuple for option in options)
     return tuple(value) if is_tuple and isinstance(value, list) else value
+
+
+def _named(hint: Any) -> str:
+    """A type as annotations have it: 'Mapping[str, Any] | None'."""
+    text = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+    return text.replace("collections.abc.", "").replace("typing.", "")
 
 
 def _unknown(unknown: list[str], allowed: list[str], where: str) -> str:

@@ -539,3 +539,11 @@ def test_edges_move_with_the_pixels(value):
         x0, y0, x1, y1 = moved
         part = orientation.shown(stored[top : top + height, left : left + width], value)
         assert np.array_equal(turned[y0:y1, x0:x1], part)
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", bytes(1000)])
+def test_the_reason_is_the_same_each_time(data):
+    """Prepared manifests hold it, and a second preparation must give the same bytes."""
+    with pytest.raises(UnreadableExample) as caught:
+        Encoded(data, "here").decode()
+    assert caught.value.reason == "no image format that is known"

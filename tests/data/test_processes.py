@@ -6,7 +6,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from vit_jax.data.batches import TrainData
 from vit_jax.data.examples import Source
 from vit_jax.data.order import Order
+from vit_jax.data.pipeline import EvalSettings, build
 from vit_jax.data.processes import HELD, Processes, WorkerDied, portable
 from vit_jax.data.rows import RowMaker
 from vit_jax.data.shared import Layout, Slots
@@ -23,7 +26,7 @@ from vit_jax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 TOYS = """
-import os, signal
+import os, signal, time
 import numpy as np
 from vit_jax.data.examples import Source
 from vit_jax.errors import InputError
@@ -53,6 +56,12 @@ class Kill:
     def __call__(self, example, rng):
         if example["image"][0, 0, 0] == self.position:
             os.kill(os.getpid(), signal.SIGKILL)
+        return example
+
+class Sleep(Kill):
+    def __call__(self, example, rng):
+        if example["image"][0, 0, 0] >= self.position:
+            time.sleep(600)
         return example
 
 class Odd(Exception):
@@ -254,7 +263,7 @@ def test_errors_that_can_be_pickled_stay_what_they_are():
 def test_what_cannot_be_sent_is_refused(toys):
     data = reader(toys.Numbers(10), lambda example, rng: example)
     with pytest.raises(InputError, match="numbers or its transform cannot be sent"):
-        data.iterate()
+        next(data.iterate())
 
 
 def test_batches_that_are_no_multiple_of_a_chunk(toys):
@@ -278,3 +287,108 @@ def test_it_can_be_closed_while_batches_are_in_the_making(toys):
 
 def test_sources_are_what_the_contract_says(toys):
     assert issubclass(toys.Numbers, Source)
+
+
+def test_an_iterator_that_is_never_used_starts_nothing(toys):
+    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for num_workers in (0, 1):
+        iterator = reader(toys.Numbers(10), toys.same, num_workers=num_workers).iterate()
+        del iterator
+    assert not processes_of(os.getpid())
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, files)
+
+
+def test_a_short_evaluation_starts_no_process_without_work():
+    data = build(source="digits", batch_size=CHUNK + 1, image_size=8, num_workers=3, seed=0)
+    evaluation = iter(data.evaluation(EvalSettings(split="test[:5]")))
+    next(evaluation)
+    assert len(processes_of(os.getpid())) == 2
+    evaluation.close()
+
+
+def test_a_batch_is_let_go_before_it_is_told_to_be_done(toys, monkeypatch):
+    """Its slot may be needed at once: when all the others are held."""
+
+    class Slow(Future):
+        def set_result(self, result):
+            super().set_result(result)
+            time.sleep(0.05)
+
+    monkeypatch.setattr("vit_jax.data.workers.Future", Slow)
+    iterator = reader(toys.Numbers(1000), toys.same, num_workers=1, batch_size=4).iterate()
+    held = list(itertools.islice(iterator, 3 * HELD))
+    iterator.close()
+    assert [batch["index"][0] for batch in held] == list(range(0, 12 * HELD, 4))
+
+
+def test_workers_are_born_deaf_to_the_signals_that_a_terminal_sends_to_all(toys):
+    workers = Processes(
+        RowMaker(source=toys.Numbers(9), transform=toys.same), 1, batch_size=2, prefetch=1
+    )
+    status = Path(f"/proc/{workers._workers[0]._process.pid}/status").read_text()
+    (blocked,) = (int(x.split()[1], 16) for x in status.splitlines() if x.startswith("SigBlk"))
+    workers.close()
+    assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM))
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_worker_that_hangs_is_killed_in_the_end(toys, monkeypatch):
+    monkeypatch.setattr("vit_jax.data.processes.PATIENCE", 0.1)
+    iterator = reader(toys.Numbers(1000), toys.Sleep(60), num_workers=2).iterate()
+    next(iterator)
+    workers = processes_of(os.getpid())
+    iterator.close()
+    assert workers and not any(map(is_alive, workers))
+
+
+def test_workers_import_what_the_program_imports(toys, tmp_path, monkeypatch):
+    """Not what lies in the working directory by chance."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "numpy.py").write_text("raise SystemExit('the wrong numpy')")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "path", [path or str(ROOT) for path in sys.path])
+    iterator = reader(toys.Numbers(100), toys.same, num_workers=1).iterate()
+    assert next(iterator)["index"][1] == 1
+    iterator.close()
+
+
+def test_a_transform_of_the_program_itself_is_refused_in_words(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(TOYS + OWN)
+    found = subprocess.run(
+        [sys.executable, program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2, found.stderr
+    assert "a data worker process cannot find" in found.stdout
+    assert "data.num_workers=0" in found.stdout
+
+
+OWN = """
+from vit_jax.data.batches import TrainData
+from vit_jax.data.order import Order
+data = TrainData(source=Numbers(9), transform=same, order=Order(lengths=(9,), seed=0),
+                 batch_size=2, num_workers=1)
+try:
+    next(data.iterate())
+except InputError as error:
+    print(error)
+    raise SystemExit(2)
+"""
+
+
+def test_processes_that_cannot_be_started_are_an_error_that_says_so(toys, monkeypatch):
+    started = []
+
+    def two(*arguments, _popen=subprocess.Popen, **settings):
+        if len(started) == 2:
+            raise BlockingIOError("Resource temporarily unavailable")
+        started.append(_popen(*arguments, **settings))
+        return started[-1]
+
+    monkeypatch.setattr("subprocess.Popen", two)
+    with pytest.raises(InputError, match=r"process 3 of 4 .*fewer data.num_workers"):
+        next(reader(toys.Numbers(9), toys.same, num_workers=4).iterate())
+    assert [process.poll() for process in started] == [0, 0]

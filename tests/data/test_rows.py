@@ -127,3 +127,18 @@ def test_it_is_known_whether_images_are_to_be_decoded(tmp_path):
     ):
         maker = RowMaker(source=Listed(*examples), transform=decoded, skip_bad_examples=True)
         assert maker.decodes is expected
+
+
+@pytest.mark.parametrize(
+    "example, message",
+    [
+        ({"label": 3}, "its label has 3; allowed: 0 to 2"),
+        ({"label": -1}, "its label has -1"),
+        ({"labels": (0, -1)}, "its labels has -1; allowed: 0 to 2"),
+        ({"labels": (3,)}, "its labels has 3"),
+    ],
+)
+def test_labels_outside_the_classes_are_refused_whatever_the_source(example, message):
+    source = Listed({"image": image(), "label": 0}, {"image": image(), **example})
+    with pytest.raises(InputError, match=f"listed #1: {message}"):
+        rows(source)

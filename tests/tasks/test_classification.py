@@ -186,7 +186,9 @@ def info(num_classes=NUM_CLASSES, **preprocessing):
     names = tuple(f"class {i}" for i in range(num_classes))
     settings = dict(image_size=(8, 8), channels=3, mean=(0.1, 0.2, 0.3), std=(0.4,))
     return types.SimpleNamespace(
-        class_names=names, preprocessing=Preprocessing(**settings | preprocessing)
+        class_names=names,
+        preprocessing=Preprocessing(**settings | preprocessing),
+        batch={"image": ((8, 8, 3), "uint8"), "label": ((), "int32")},
     )
 
 
@@ -280,3 +282,23 @@ def test_data_without_labels_is_refused():
     state, _ = state_and_logits()
     with pytest.raises(InputError, match="have image, index, mask; allowed: with label"):
         classification().loss(state.params, state, batch, RNG, train=False)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        (("global_images", "label"), "have global_images, label; .* without .*multi_crop"),
+        (("image", "mask"), "have image, mask; allowed: with label or labels"),
+    ],
+)
+def test_data_that_cannot_be_classified_is_refused_at_once(row, message):
+    """Before anything is traced, where it would be a KeyError."""
+    odd = info()
+    odd.batch = dict.fromkeys(row, ((), "int32"))
+    with pytest.raises(InputError, match=message):
+        build(model=MODEL, info=odd)
+
+
+def test_data_without_any_class_is_refused():
+    with pytest.raises(InputError, match="no classes, as no example has a label"):
+        build(model=MODEL, info=info(num_classes=0))

@@ -26,7 +26,7 @@ from vit_jax.data.image import Preprocessing, positive_int
 from vit_jax.data.order import Order
 from vit_jax.data.processes import Processes
 from vit_jax.data.rows import PADDING, SKIP_HINT, BadExample, Batch, RowMaker, Spec, Transform
-from vit_jax.data.workers import Threads, read_ahead
+from vit_jax.data.workers import CHUNK, Threads, read_ahead
 from vit_jax.errors import InputError
 
 __all__ = ["SKIP_HINT", "Batch", "EvalData", "TrainData"]
@@ -34,6 +34,7 @@ __all__ = ["SKIP_HINT", "Batch", "EvalData", "TrainData"]
 MAX_DEFAULT_THREADS = 16  # more rarely helps, as Python runs one at a time
 MAX_DEFAULT_WORKERS = 64
 DEFAULT_PREFETCH = 4  # batches
+LIMIT = 1025  # of processes, of threads and of batches read ahead: more is a slip of the pen
 
 _log = logging.getLogger(__name__)
 
@@ -78,10 +79,18 @@ class Reader:
             raise InputError(
                 f"process_index is {self.process_index}; allowed: 0 to {self.process_count - 1}."
             )
-        positive_int(self.prefetch, "data.prefetch")
-        for name in ("num_workers", "num_threads", "max_objects"):
+        positive_int(self.prefetch, "data.prefetch", limit=LIMIT)
+        for name in ("num_workers", "num_threads"):
             if getattr(self, name):  # None and 0 have a meaning
-                positive_int(getattr(self, name), f"data.{name}")
+                positive_int(getattr(self, name), f"data.{name}", limit=LIMIT)
+        if self.max_objects is not None:
+            positive_int(self.max_objects, "data.max_objects")
+        if self.num_workers and self.num_threads:
+            raise InputError(
+                f"data.num_threads is {self.num_threads}, but data.num_workers is "
+                f"{self.num_workers}; allowed: one of them, since processes take the place of "
+                "threads."
+            )
 
     @property
     def num_examples(self) -> int:
@@ -113,20 +122,26 @@ class Reader:
             self._note(bad)
         return batch
 
-    def _read_ahead(self, positions: Iterable[np.ndarray]) -> Iterator[Batch]:
+    def _read_ahead(
+        self, positions: Iterable[np.ndarray], *, num_batches: float = math.inf
+    ) -> Iterator[Batch]:
         number, threads = self.num_workers, self.num_threads
         if number is None:
             number = default_workers(self._maker) if threads is None else 0
         threads = default_threads() if threads is None else threads
+        # No process without a chunk: each takes a while to start, at every evaluation.
+        number = min(number, num_batches * math.ceil(self.rows_per_process / CHUNK))
         if not number and not threads:
             return (self._make(asked) for asked in positions)
-        if number:
-            workers = Processes(
+
+        def start_workers() -> Threads:
+            if not number:
+                return Threads(self._maker, threads)
+            return Processes(
                 self._maker, number, batch_size=self.rows_per_process, prefetch=self.prefetch
             )
-        else:
-            workers = Threads(self._maker, threads)
-        return read_ahead(workers, positions, prefetch=self.prefetch, on_bad=self._note)
+
+        return read_ahead(start_workers, positions, prefetch=self.prefetch, on_bad=self._note)
 
     def _note(self, bad: BadExample):
         if bad.where not in self.bad_examples:
@@ -192,7 +207,7 @@ class EvalData(Reader):
         return math.ceil(self.num_examples / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._read_ahead(map(self._padded, range(len(self))))
+        return self._read_ahead(map(self._padded, range(len(self))), num_batches=len(self))
 
     def _padded(self, k: int) -> np.ndarray:
         positions = self._batch(k)

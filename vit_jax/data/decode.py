@@ -13,7 +13,7 @@ from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vit_jax.data import jpeg, orientation
 from vit_jax.data.examples import UnreadableExample
@@ -260,5 +260,7 @@ def _naming(place: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its words have an address, new each time
+        return "no image format that is known"
     text = (getattr(error, "strerror", None) or str(error) or "damaged file").rstrip(".")
     return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"

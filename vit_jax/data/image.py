@@ -170,11 +170,13 @@ class Preprocessing:
             )
 
 
-def positive_int(value: Any, name: str) -> int:
+def positive_int(value: Any, name: str, *, limit: int = 2**31) -> int:
     """`value` as an int of at least one; InputError otherwise (True and 1.0 included)."""
     try:
         if isinstance(value, bool) or operator.index(value) < 1:
             raise TypeError
+        if operator.index(value) >= limit:
+            raise InputError(f"{name} is {value}; allowed: less than {limit}.")
     except TypeError:
         raise InputError(f"{name} is {value!r}; it must be a whole number above 0.") from None
     return operator.index(value)

@@ -15,7 +15,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -75,7 +77,15 @@ class Processes(Threads):
             slots=(self._slots.shared.number, self._slots.shared.size),
             layout=self._slots.layout,
         )
-        self._workers = [Worker(hello) for _ in range(number)]
+        self._workers: list[Worker] = []
+        try:
+            self._workers.extend(Worker(hello) for _ in range(number))
+        except OSError as error:
+            self._end_workers()
+            raise InputError(
+                f"data worker process {len(self._workers) + 1} of {number} cannot be started "
+                f"({error}); allowed: fewer data.num_workers."
+            ) from error
         super().__init__(maker, number)
 
     def start(self, positions: np.ndarray) -> tuple[Batch, list[Future]]:
@@ -88,7 +98,17 @@ class Processes(Threads):
         return {name: rows.copy() for name, rows in batch.items()}
 
     def close(self) -> None:
-        super().close()
+        """Gives up what has not begun, and also what takes too long."""
+        self._give_up()
+        end = time.monotonic() + PATIENCE
+        for thread, worker in zip(self._threads, self._workers, strict=True):
+            thread.join(max(0, end - time.monotonic()))
+            if thread.is_alive():
+                worker.kill()  # its thread waits for an answer, and hears of the end
+            thread.join()
+        self._end_workers()
+
+    def _end_workers(self) -> None:
         for worker in self._workers:
             worker.close()
 
@@ -108,12 +128,14 @@ class Worker:
         }
         self._pipe, theirs = multiprocessing.Pipe()
         number = theirs.fileno()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vit_jax.data.processes", str(number)],
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            pass_fds=[number, hello.arrays[0], hello.slots[0]],
-        )
+        with _signals_blocked():
+            self._process = subprocess.Popen(
+                # -P: the working directory is on its path only where it is on the program's.
+                [sys.executable, "-P", "-m", "vit_jax.data.processes", str(number)],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[number, hello.arrays[0], hello.slots[0]],
+            )
         theirs.close()
         self._hello: Hello | None = hello
 
@@ -136,8 +158,11 @@ class Worker:
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
+
+    def kill(self) -> None:
+        self._process.kill()
 
     def _died(self) -> WorkerDied:
         code = self._process.wait()
@@ -150,10 +175,6 @@ class Worker:
 
 def main(pipe: Connection) -> None:
     """The worker: makes the chunks that come in until there are no more."""
-    # A terminal's Ctrl-C and a scheduler's SIGTERM go to all processes; the program decides when
-    # its workers end.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(EOFError, OSError):  # the program has ended
         hello = Hello(*pipe.recv())
         number, size, places = hello.arrays
@@ -165,7 +186,7 @@ def main(pipe: Connection) -> None:
             rows = rows_of(hello.layout.batch(slots, slot), start, len(positions))
             try:
                 # Loaded here, so that what goes wrong in it is an answer, too.
-                maker = maker or pickle.loads(hello.maker, buffers=[arrays[p] for p in places])
+                maker = maker or _unpickled(hello.maker, [arrays[p] for p in places])
                 answer = maker.fill(positions, rows), None
             except BaseException as error:
                 answer = None, portable(error)
@@ -182,6 +203,31 @@ def _pickled(maker: RowMaker) -> tuple[bytes, list[pickle.PickleBuffer]]:
             f"{maker.source.name} or its transform cannot be sent to worker processes ({error}); "
             "allowed: classes and functions at the top of a module, or data.num_workers=0."
         ) from error
+
+
+def _unpickled(maker: bytes, arrays: list[np.ndarray]) -> RowMaker:
+    try:
+        return pickle.loads(maker, buffers=arrays)
+    except (AttributeError, ImportError) as error:
+        raise InputError(
+            f"a data worker process cannot find the source or its transform ({error}); allowed: "
+            "classes and functions of a module that can be imported, which a program's own file "
+            "and a notebook cannot, or data.num_workers=0."
+        ) from error
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """What is started here is born deaf to SIGINT and SIGTERM.
+
+    A terminal's Ctrl-C and a scheduler's SIGTERM go to all processes; the program decides when its
+    workers end. A worker that asked to ignore them would do so too late for what comes meanwhile.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def portable(error: BaseException) -> BaseException:

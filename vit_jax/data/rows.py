@@ -144,6 +144,8 @@ def to_row(example: Example, i: int, num_classes: int, max_objects: int | None) 
     """The row of example i, see the top of this file."""
     row = {"mask": np.array(True), "index": np.array(i, np.int32)}
     for name, value in example.items():
+        if name in ("label", "labels"):
+            _check_labels(name, value, num_classes)
         if name == "label":
             row[name] = np.array(value, np.int32)
         elif name == "labels":
@@ -153,6 +155,13 @@ def to_row(example: Example, i: int, num_classes: int, max_objects: int | None) 
         elif name != "caption":
             row[name] = value
     return row
+
+
+def _check_labels(name: str, value: int | Sequence[int], num_classes: int):
+    """A source's promise: a label outside would be no target at all, and nobody would see it."""
+    for label in value if name == "labels" else (value,):
+        if not 0 <= label < num_classes:
+            raise InputError(f"its {name} has {label}; allowed: 0 to {num_classes - 1}.")
 
 
 def _several_hot(labels: Sequence[int], num_classes: int) -> np.ndarray:

@@ -64,6 +64,12 @@ class Threads:
 
     def close(self) -> None:
         """Gives up what has not begun, and waits for what has."""
+        self._give_up()
+        for thread in self._threads:
+            thread.join()
+
+    def _give_up(self) -> None:
+        """Has the threads end after the chunks that they have begun."""
         while not self._tasks.empty():
             try:
                 self._tasks.get_nowait()
@@ -71,8 +77,6 @@ class Threads:
                 break
         for _ in self._threads:
             self._tasks.put(None)
-        for thread in self._threads:
-            thread.join()
 
     def _start(self, batch: Batch, slot: int, positions: np.ndarray) -> tuple[Batch, list[Future]]:
         futures = []
@@ -86,17 +90,20 @@ class Threads:
         while (task := self._tasks.get()) is not None:
             future, chunk = task
             try:
-                future.set_result(self._make(number, chunk))
+                answer, told = self._make(number, chunk), future.set_result
             except BaseException as error:
-                future.set_exception(error)
-            del task, future, chunk  # else they would keep a batch alive
+                answer, told = error, future.set_exception
+            # Let go first: whoever is told may count on the slot of a batch that nobody holds.
+            del task, chunk
+            told(answer)
+            del future, told, answer
 
     def _make(self, number: int, chunk: Chunk) -> list[BadExample]:
         return self._maker.fill(chunk.positions, chunk.rows)
 
 
 def read_ahead(
-    workers: Threads,
+    start_workers: Callable[[], Threads],
     positions: Iterable[np.ndarray],
     *,
     prefetch: int,
@@ -105,11 +112,12 @@ def read_ahead(
     """Yields the batch of each int64[b] in `positions`, in order; closes the workers at the end.
 
     Args:
+      start_workers: called with the first batch, since only a generator that has begun has an end.
       prefetch: batches in the making.
       on_bad: told of every example that was skipped.
     """
     waiting: collections.deque[tuple[Batch, list[Future]]] = collections.deque()
-    positions = iter(positions)
+    positions, workers = iter(positions), start_workers()
     try:
         while True:
             while len(waiting) < prefetch and (asked := next(positions, None)) is not None:

@@ -123,6 +123,7 @@ def build(
             f"config.task.label_smoothing is {label_smoothing}; allowed: 0 <= share < 1."
         )
     found = len(info.class_names)
+    _check_batch(info.batch, found)
     if num_classes is not None and num_classes != found:
         raise InputError(
             f"config.task.num_classes is {num_classes}, but the data has {found} classes "
@@ -138,3 +139,17 @@ def build(
         label_smoothing=label_smoothing,
         mixing=sections.call(Mixing, mixing or {}, where="config.task.mixing"),
     )
+
+
+def _check_batch(batch: Mapping[str, Any], num_classes: int):
+    """Raises `InputError` where the task's images, its labels or all classes are missing."""
+    found = ", ".join(sorted(batch))
+    if "image" not in batch:
+        raise InputError(
+            f"the data's examples have {found}; allowed for classification: with image, so without "
+            "config.data.augment.multi_crop."
+        )
+    if "label" not in batch and "labels" not in batch:
+        raise InputError(f"the data's examples have {found}; allowed: with label or labels.")
+    if not num_classes:
+        raise InputError("the data has no classes, as no example has a label; allowed: 1 or more.")

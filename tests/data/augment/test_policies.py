@@ -257,6 +257,8 @@ def test_colours_need_one_channel_or_three():
         (dict(name="randaugment", dialect="big_vision", probability=0.5), "probability is 0.5"),
         (dict(name="randaugment", dialect="big_vision", interpolation="bilinear"), "interpolation"),
         (dict(name="autoaugment", dialect="torchvision", num_ops=2), "num_ops is 2"),
+        (dict(name="randaugment", dialect="timm", num_ops=10**30), "num_ops is 10.*less than 101"),
+        (dict(name="randaugment", dialect="torchvision", num_bins=10**30), "num_bins is 10"),
         (dict(name="autoaugment", dialect="torchvision", policy="v0"), "imagenet, cifar10, svhn"),
         (dict(name="autoaugment", dialect="timm", policy="3a"), "original, originalr, v0, v0r"),
         (dict(name="randaugment", dialect="torchvision", magnitude=31), "num_bins - 1 = 30"),

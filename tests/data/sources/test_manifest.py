@@ -148,6 +148,7 @@ BOX = "[[0, 0, 1, 1]]"
         ("a.csv", 'path,boxes,box_label\nx,"[[0, 0, 1, 1]]",a;b\n', "1 boxes and 2 values"),
         ("a.csv", "path,box_label\nx,a\n", "box_label without boxes"),
         ("a.jsonl", '{"path": "x"}\n{"path"\n', "line 2 is no JSON"),
+        ("a.jsonl", '{"path": "x\\u0000y"}\n', "line 1 has path"),
         ("a.jsonl", '{"path": "x"}\n\n[1]\n', "line 3 is .*allowed: a JSON object"),
         ("a.jsonl", '{"path": "x", "label": 1}\n{"path": "x"}\n', "line 2 has path; the first"),
         ("a.jsonl", '{"path": 3, "label": 1}\n', "line 1 has path 3"),

@@ -76,6 +76,7 @@ def test_fields_must_agree(tmp_path):
         ([{"source": "digits", "wieght": 1}], "did you mean 'weight'"),
         ([{"source": "digits", "weight": 0}], r"data.source\[0\].weight is 0; allowed: more than"),
         ([{"source": "digits", "weight": -1.0}], "allowed: more than 0"),
+        ([{"source": "digits", "weight": 1e308}] * 2, "more than 0, less than 1000000000000"),
         ([{"source": "digits", "weight": "1"}], "weight is '1'"),
         ([{"source": "digits", "label_key": "x"}], "data.label_key is 'x'"),
         ([{"source": "digits", "split": "val"}], "available: train, test"),

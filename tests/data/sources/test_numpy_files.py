@@ -73,6 +73,8 @@ def test_mapped_files_stay_on_disk(tmp_path):
         (dict(images=IMAGES[0], labels=[0, 1, 2]), r"images .* is uint8\[5, 4\]"),
         (dict(images=IMAGES, labels=[0.0, 1, 2]), r"labels .* is float64"),
         (dict(images=IMAGES, labels=[0, -1, 2]), r"labels .* is int64\[3\]"),
+        (dict(images=IMAGES, labels=[0, 1, 2**40]), "labels in .* has a label 1099511627776"),
+        (dict(images=IMAGES, labels=np.array([0, 1, 2**63 + 5], np.uint64)), "a label 92233720"),
         (dict(images=IMAGES, labels=[[0, 2], [1, 1], [0, 0]]), r"labels .* is int64\[3, 2\]"),
         (dict(images=IMAGES, labels=[0, 1, 2], class_names=["a", "b"]), "2 class_names"),
         (dict(images=IMAGES, x_train=IMAGES), "both the split 'train'"),

@@ -133,6 +133,8 @@ def test_real_labels_that_do_not_fit_are_refused(tmp_path, table, message):
         ({"name": "numbers", "table": "x"}, MODEL, "unknown key 'table'"),
         ({"name": "real"}, MODEL, "lacks table"),
         ({"name": "classes"}, None, "lacks class_names"),
+        ({"name": "classes", "class_names": 5}, None, "lacks class_names"),
+        ({"name": "classes", "class_names": {"n01": 0}}, None, "lacks class_names"),
         ({"name": "classes"}, ("a", "a"), "1 repetitions"),
         ({"name": "classes", "class_names": "nowhere.json"}, None, "Cannot read nowhere.json"),
         ({"name": "classes", "table": "nowhere.json"}, MODEL, "Cannot read nowhere.json"),

@@ -143,7 +143,12 @@ def _simple(
     scaled_decode: bool | None,
 ) -> ResizedWindow:
     padding = SIMPLE_PADDING if padding is None else padding
-    mode = _padding_mode(padding, padding_mode or "reflect", "simple", preprocessing.image_size)
+    mode = _padding_mode(
+        padding,
+        "reflect" if padding_mode is None else padding_mode,
+        "simple",
+        preprocessing.image_size,
+    )
     return ResizedWindow(
         size=preprocessing.image_size,
         channels=preprocessing.channels,
@@ -167,7 +172,12 @@ def _shift(
     padding: int | None,
     padding_mode: str | None,
 ) -> Shift:
-    mode = _padding_mode(padding, padding_mode or "constant", "shift", preprocessing.image_size)
+    mode = _padding_mode(
+        padding,
+        "constant" if padding_mode is None else padding_mode,
+        "shift",
+        preprocessing.image_size,
+    )
     return Shift(
         preprocessing=preprocessing, padding=padding, padding_mode=mode, min_visible=min_visible
     )

@@ -22,6 +22,7 @@ from vit_jax.data.image import Preprocessing, number
 from vit_jax.errors import InputError
 
 MODES = ("const", "rand", "pixel")
+MOST_BOXES = 1000  # each takes its time
 TRIES = 10  # at each rectangle, in timm and torchvision
 
 
@@ -103,8 +104,9 @@ def build_erasing(
     sections.choose(dict.fromkeys(MODES), mode, where=f"{where}.mode")
     area = _range(min_area, max_area, own.erase_area, f"{where}.min_area and max_area", most=1)
     ratio = _range(min_ratio, max_ratio, own.erase_ratio, f"{where}.min_ratio and max_ratio")
-    if max_count < 1 or (max_count > 1 and dialect == "torchvision"):
-        allowed = "1 with dialect='torchvision'" if max_count > 1 else "1 or more"
+    most = 1 if dialect == "torchvision" else MOST_BOXES
+    if not 1 <= max_count <= most:
+        allowed = "1 with dialect='torchvision'" if most == 1 else f"1 to {most}"
         raise InputError(f"{where}.max_count is {max_count}; allowed: {allowed}.")
     return RandomErasing(
         probability=probability,

@@ -8,6 +8,7 @@ Letters: h, w, c = height, width, channels.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from vit_jax.data.augment import colour, operations
 from vit_jax.data.examples import Example
 from vit_jax.data.opencv import opencv
 from vit_jax.errors import InputError
+
+MOST_RADIUS = 1000  # pixels; larger ones take long, and then overflow
 
 
 def draw_jitter(
@@ -155,7 +158,7 @@ def build_color_jitter(
     """
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     for name, value in strengths.items():
-        if value < 0:
+        if not 0 <= value < math.inf:
             raise InputError(f"augment.color_jitter.{name} is {value}; allowed: 0 or more.")
     if not 0 <= hue <= 0.5:
         raise InputError(f"augment.color_jitter.hue is {hue}; allowed: 0 to 0.5 turns.")
@@ -191,10 +194,10 @@ def build_gaussian_blur(
       InputError: for a value out of range.
     """
     sections.check_probability("augment.gaussian_blur", probability)
-    if not 0 < min_radius <= max_radius:
+    if not 0 < min_radius <= max_radius <= MOST_RADIUS:
         raise InputError(
             f"augment.gaussian_blur.min_radius and max_radius are {min_radius} and {max_radius}; "
-            "allowed: 0 < min_radius <= max_radius, in pixels."
+            f"allowed: 0 < min_radius <= max_radius <= {MOST_RADIUS}, in pixels."
         )
     if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
         raise InputError(

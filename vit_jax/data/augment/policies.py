@@ -191,7 +191,7 @@ def _check(
     interpolation: str | None,
     fill: Fill | None,
 ):
-    whole = {"num_ops": (num_ops, 1, math.inf), "num_bins": (num_bins, 2, math.inf)}
+    whole = {"num_ops": (num_ops, 1, 101), "num_bins": (num_bins, 2, 10_001)}
     for key, (value, *_unused) in whole.items():
         if not isinstance(value, int | None):
             raise InputError(f"{_WHERE}.{key} is {value!r}; allowed: a whole number.")

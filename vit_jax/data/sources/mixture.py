@@ -20,6 +20,8 @@ from vit_jax.data.sources.remap import Remapped, remap
 from vit_jax.data.splits import Part, Selection
 from vit_jax.errors import InputError
 
+MOST_WEIGHT = 1e12  # sums stay finite, and no unit is so small
+
 
 class Mixture(Selection):
     """The examples of one source after those of another.
@@ -68,7 +70,7 @@ def open_mixture(
         if not isinstance(part, Mapping):
             raise InputError(f"{where} is {part!r}; allowed: a mapping with the key 'source'.")
         source, weight = sections.call(_open_part, part, where=where, default_split=split)
-        sections.check_ranges(where, weight=(weight, sections.TINY, math.inf))
+        sections.check_ranges(where, weight=(weight, sections.TINY, MOST_WEIGHT))
         opened.append(source)
         weights.append(weight)
     return Mixture(merge(opened) if merge_classes else opened, weights)

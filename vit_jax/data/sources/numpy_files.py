@@ -189,6 +189,8 @@ def _labels(file: Path, readers: Mapping[str, _Reader], name: str) -> np.ndarray
             f"{name} in {file} is {array.dtype}{list(array.shape)}; allowed: whole numbers from 0 "
             "of shape [n], or 0 and 1 of shape [n,k]."
         )
+    if is_one and array.max(initial=0) >= fields.MOST_NUMBERED:  # told before int32 wraps around
+        fields.numbered([array.astype(object)], f"{name} in {file}")
     return array.astype(np.int32 if is_one else bool)
 
 

@@ -196,7 +196,8 @@ def _read_names(names: str | Sequence[str] | None) -> tuple[str, ...]:
             names = [line for line in _read_text(names).splitlines() if line.strip()]
         else:
             names = _read_json(names, list, "a list of class names")
-    if not names or not all(isinstance(name, str) for name in names):
+    is_list = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    if not is_list or not names:
         raise InputError("data.labels lacks class_names, those of the model: a list or a file.")
     if len(set(names)) < len(names):
         raise InputError(f"data.labels.class_names has {len(names) - len(set(names))} repetitions.")

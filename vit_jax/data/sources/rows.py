@@ -175,7 +175,7 @@ def _is_box(value: Any) -> bool:
 
 _LABEL = "a class name, or a whole number from 0"
 _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
-    "path": _is_text,
+    "path": lambda value: _is_text(value) and "\0" not in value,
     "split": _is_text,
     "label": _is_label,
     "labels": _are_labels,
