@@ -11,7 +11,7 @@ import numpy as np
 from toys import TINY, random_like
 
 from vit_jax import models, weights
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.layers.stem import STEMS, STRIDES, ResNetStem
 from vit_jax.weights import files
 

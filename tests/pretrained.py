@@ -6,7 +6,7 @@ import numpy as np
 from toys import random_like
 
 from vit_jax import models
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 
 SIZE = (8, 8)
 CLASSES = ("ant", "bee", "cat", "dog", "elk")

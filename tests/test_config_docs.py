@@ -8,8 +8,8 @@ from helpers import ROOT
 
 from vit_jax.data.augment import build_crop
 from vit_jax.data.augment.build import build_augment
-from vit_jax.data.augment.dialects import DIALECTS
 from vit_jax.data.augment.policies import AUTOAUGMENT, BUILDERS
+from vit_jax.data.dialects import DIALECTS
 from vit_jax.data.pipeline import EvalSettings
 
 AUGMENTATION = (ROOT / "configs" / "augmentation.md").read_text()

@@ -15,7 +15,7 @@ from helpers import ROOT, TINY_MODEL
 
 from vit_jax import experiment, models, weights
 from vit_jax.data.augment.policies import build_policy
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.data.mixing import Mixing
 
 COMMON = ROOT / "configs" / "common.py"  # no config, but what configs share

@@ -31,8 +31,8 @@ ALLOWED = {
     "train": set(),
     "evaluation": {"data"},
     # Files state their preprocessing; a run of one's own is a source of weights, too.
-    "weights": {"models", "layers", "data.image", "train.checkpoint"},
-    "analysis": {"models", "layers", "train.sinks", "data.rows"},
+    "weights": {"models", "layers", "data.images.preprocessing", "train.checkpoint"},
+    "analysis": {"models", "layers", "train.sinks", "data.batching.rows"},
 }
 # The composition root, which nothing below it may know.
 ROOTS = {

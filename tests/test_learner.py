@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from toys import IMAGE_SHAPE, NUM_CLASSES, classification
 
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.learner import Info, Learner, TrainSettings
 from vit_jax.train import optimizer, sharding

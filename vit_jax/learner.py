@@ -19,7 +19,7 @@ from vit_jax import sections
 from vit_jax.analysis import cost
 from vit_jax.core import StepFn, Task, TrainState, Variables
 from vit_jax.data import pipeline
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator
 from vit_jax.train import optimizer, sharding, step

@@ -18,7 +18,7 @@ from vit_jax import experiment, sections
 from vit_jax.analysis import cost, memory
 from vit_jax.core import Tree
 from vit_jax.data import pipeline
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.layers.embed import grid_size
 from vit_jax.learner import Info, Learner, TrainSettings
@@ -29,7 +29,7 @@ from vit_jax.train import sharding
 # Where a run's length is not known; schedules need one, and sizes do not depend on it.
 ANY_STEPS = 10**9
 DEFAULT_CHANNELS = 3  # where neither data nor config nor command line tells
-# A row of a batch beside its image, as `data.batches` makes it.
+# A row of a batch beside its image, as `data.batching.batches` makes it.
 ROW = {"label": ((), "int32"), "mask": ((), "bool"), "index": ((), "int32")}
 
 

@@ -163,7 +163,7 @@ def ours_big_vision(settings: Settings) -> Iterator[Any]:
 
 def ours_by_part(settings: Settings) -> Iterator[Any]:
     """The same where libjpeg-turbo 3 is found, which decodes little more than the crop."""
-    from vit_jax.data import turbojpeg
+    from vit_jax.data.images import turbojpeg
 
     if not turbojpeg.is_available():
         raise SystemExit("libjpeg-turbo 3 is not here: pip install turbojpeg")
@@ -183,7 +183,7 @@ def ours_torchvision(settings: Settings) -> Iterator[Any]:
 
 def _decode_whole_images():
     """As on a machine without libjpeg-turbo 3."""
-    from vit_jax.data import turbojpeg
+    from vit_jax.data.images import turbojpeg
 
     turbojpeg.is_available = lambda: False
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit_jax.data import batches, pipeline
+from vit_jax.data import pipeline
+from vit_jax.data.batching import batches
 from vit_jax.errors import InputError
 
 SHIFT = {"crop": "shift", "padding": 2, "flip_probability": 0.5}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.evaluation.prediction import (
     Prediction,

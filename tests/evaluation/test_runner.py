@@ -8,7 +8,7 @@ import pytest
 from toys import IMAGE_SHAPE, NUM_CLASSES, classification, image_batch, new_state
 
 from vit_jax.data.examples import Source
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.data.pipeline import EvalData
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator

@@ -13,7 +13,7 @@ import optax
 import pytest
 from toys import NUM_CLASSES, classification, image_batch, new_state, normal
 
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.losses import accuracy
 from vit_jax.tasks import TASKS

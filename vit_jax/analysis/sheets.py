@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.analysis.figures import new_figure
-from vit_jax.data.rows import Batch
+from vit_jax.data.batching.rows import Batch
 
 TILE = 2.2  # inches of an example's side
 GAP = 2  # pixels between the views of one example
@@ -25,7 +25,7 @@ def draw_batch(
     """Draws each row that is not masked: image or views, labels, boxes, masks and keypoints.
 
     Args:
-      batch: see `data.rows`.
+      batch: see `data.batching.rows`.
       class_names: of the labels, of the boxes and of the pixels.
       target: PNG file.
     """

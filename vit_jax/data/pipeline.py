@@ -9,16 +9,16 @@ from typing import Any
 
 from vit_jax import sections
 from vit_jax.data.augment.build import Chain, build_augment
-from vit_jax.data.batches import DEFAULT_PREFETCH, Batch, EvalData, TrainData
-from vit_jax.data.clips import Clip, FrameSampling
-from vit_jax.data.decode import pixels
+from vit_jax.data.batching.batches import DEFAULT_PREFETCH, Batch, EvalData, TrainData
+from vit_jax.data.batching.order import Order
+from vit_jax.data.batching.rows import hinted
 from vit_jax.data.examples import Source, UnreadableExample
-from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing
-from vit_jax.data.order import Order
-from vit_jax.data.rows import hinted
+from vit_jax.data.images.decode import pixels
+from vit_jax.data.images.preprocessing import DEFAULT_CROP_FRACTION, Preprocessing
 from vit_jax.data.sources.fields import listed
 from vit_jax.data.sources.mixture import Mixture
 from vit_jax.data.sources.origin import Origin
+from vit_jax.data.videos.clips import Clip, FrameSampling
 from vit_jax.errors import InputError
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vit_jax.data.decode import EXTENSIONS, read_image
 from vit_jax.data.examples import UnreadableExample
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.decode import EXTENSIONS, read_image
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 
 

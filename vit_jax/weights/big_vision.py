@@ -148,7 +148,7 @@ def settings(arrays: Arrays) -> Settings:
 
 
 def preprocessing(arrays: Arrays) -> Settings:
-    """Settings of `data.image.Preprocessing`: stretched, bilinearly, from -1 to 1."""
+    """Settings of `Preprocessing`: stretched, bilinearly, from -1 to 1."""
     shapes = _shapes(arrays)
     p, q, channels, _ = shapes["embedding/kernel"]
     count = shapes.get("pos_embedding", (1, (DEFAULT_SIZE // p) ** 2))[1]

@@ -11,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from vit_jax import models
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.weights import big_vision, google_families, huggingface, huggingface_processor, timm

@@ -106,7 +106,7 @@ def settings(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def preprocessing(
     arrays: Mapping[str, np.ndarray], grid: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """Of `data.image.Preprocessing`: images are stretched, bilinearly, and go from -1 to 1.
+    """Of `Preprocessing`: images are stretched, bilinearly, and go from -1 to 1.
 
     Args:
       grid: rows and columns of the positions; None for a square, the file does not tell.

@@ -68,6 +68,6 @@ def settings(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def preprocessing(
     arrays: Mapping[str, np.ndarray], grid: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """Of `data.image.Preprocessing`: images are stretched, bilinearly, and go from -1 to 1."""
+    """Of `Preprocessing`: images are stretched, bilinearly, and go from -1 to 1."""
     del grid  # a ResNet has none, it takes images of any size
     return dict(image_size=IMAGE_SIZE, channels=arrays[ROOT].shape[2])

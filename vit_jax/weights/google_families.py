@@ -21,7 +21,7 @@ class Family(NamedTuple):
     Attributes:
       marks: names that all of its files have, and no other family's.
       settings: arrays -> settings of the model's builder.
-      preprocessing: (arrays, grid or None) -> settings of `data.image.Preprocessing`.
+      preprocessing: (arrays, grid or None) -> settings of `Preprocessing`.
     """
 
     model: type[nn.Module]

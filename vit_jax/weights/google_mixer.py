@@ -50,7 +50,7 @@ def settings(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def preprocessing(
     arrays: Mapping[str, np.ndarray], grid: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """Of `data.image.Preprocessing`; see `google.preprocessing`."""
+    """Of `Preprocessing`; see `google.preprocessing`."""
     p, q, channels, _ = arrays["stem/kernel"].shape
     rows, columns = grid or resize.grid_of(len(arrays[_TOKENS]))
     return dict(image_size=(rows * p, columns * q), channels=channels)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_jax import sections
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
 
 
 def read_preprocessing(config: Config, processor: Config) -> Settings:
-    """What preprocessor_config.json says, in the terms of `data.image.Preprocessing`.
+    """What preprocessor_config.json says, in the terms of `Preprocessing`.
 
     Where there is no such file, images are stretched to the config's size and normalised with
     mean and standard deviation 0.5, as the original ViT.

@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from vit_jax import models, sections
 from vit_jax.core import Variables
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.layers import resize
 from vit_jax.layers.stem import STRIDES

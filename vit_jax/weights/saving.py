@@ -17,7 +17,7 @@ import numpy as np
 
 from vit_jax import models, sections
 from vit_jax.core import Variables
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.weights import big_vision, google_families, huggingface, huggingface_processor, timm

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.weights import timm_names
 from vit_jax.weights import transforms as t
@@ -212,7 +212,7 @@ def settings(architecture: str, arrays: Arrays) -> Settings:
 
 
 def preprocessing(config: Mapping[str, Any]) -> Settings:
-    """Settings of `data.image.Preprocessing` from a config.json of timm's on the hub."""
+    """Settings of `Preprocessing` from a config.json of timm's on the hub."""
     given = config.get("pretrained_cfg", config)
     lacking = [n for n in ("input_size", "mean", "std", "interpolation") if n not in given]
     if lacking:

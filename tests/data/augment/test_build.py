@@ -10,10 +10,10 @@ from PIL import Image
 
 from vit_jax.data.augment import build_crop
 from vit_jax.data.augment.build import Flip, build_augment
-from vit_jax.data.augment.dialects import DIALECTS
-from vit_jax.data.decode import Encoded
-from vit_jax.data.image import Preprocessing
-from vit_jax.data.resampling import Resample
+from vit_jax.data.dialects import DIALECTS
+from vit_jax.data.images.decode import Encoded
+from vit_jax.data.images.preprocessing import Preprocessing
+from vit_jax.data.images.resampling import Resample
 from vit_jax.errors import InputError
 
 DRAWS = 4000

@@ -12,8 +12,8 @@ from scipy import stats
 
 from vit_jax.data.augment.crop_laws import uniform_area, uniform_height
 from vit_jax.data.augment.crops import RANDOM, InceptionCrop, ResizedWindow, shift_image
-from vit_jax.data.augment.dialects import DIALECTS
-from vit_jax.data.resampling import Resample
+from vit_jax.data.dialects import DIALECTS
+from vit_jax.data.images.resampling import Resample
 
 DRAWS = 4000
 LAWS = {"uniform_area": uniform_area, "uniform_height": uniform_height}

@@ -12,8 +12,8 @@ from vit_jax.data.augment.erasing import (
     erased_box,
     paint,
 )
-from vit_jax.data.decode import Box
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.decode import Box
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 
 DRAWS = 3000

@@ -6,8 +6,8 @@ from references import load_tensorflow
 
 from vit_jax.data.augment import geometry
 from vit_jax.data.augment.geometry import affine, crop_and_resize, flip, pad
-from vit_jax.data.decode import Box
-from vit_jax.data.resampling import Resample
+from vit_jax.data.images.decode import Box
+from vit_jax.data.images.resampling import Resample
 from vit_jax.errors import InputError
 
 H, W = 60, 80

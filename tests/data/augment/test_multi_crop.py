@@ -9,8 +9,8 @@ from PIL import Image
 from scipy import stats
 
 from vit_jax.data.augment.build import build_augment
-from vit_jax.data.decode import Encoded
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.images.decode import Encoded
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 
 PREPROCESSING = Preprocessing(image_size=(32, 32), channels=3, interpolation="bicubic")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from picture_sources import CLASSES, LABELS, WRITERS, images, open_kind
 
-from vit_jax.data.decode import Encoded, pixels
 from vit_jax.data.examples import ExampleOutOfRange
+from vit_jax.data.images.decode import Encoded, pixels
 from vit_jax.data.sources import OPENERS, open_source
 from vit_jax.errors import InputError
 

@@ -8,8 +8,8 @@ import pytest
 from picture_sources import png, write_array_record, write_records
 
 from vit_jax.data import records
-from vit_jax.data.decode import pixels
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.images.decode import pixels
 from vit_jax.data.sources import open_source
 from vit_jax.errors import InputError
 

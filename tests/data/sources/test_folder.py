@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.data.decode import pixels
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.images.decode import pixels
 from vit_jax.data.sources import open_source
 from vit_jax.errors import InputError
 

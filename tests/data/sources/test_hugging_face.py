@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from picture_sources import CLASSES, images, png, write_folder, write_hugging_face
 
-from vit_jax.data.decode import Encoded, pixels
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.images.decode import Encoded, pixels
 from vit_jax.data.sources import open_source
 from vit_jax.errors import InputError
 

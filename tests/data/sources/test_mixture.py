@@ -6,8 +6,8 @@ import pytest
 from picture_sources import CLASSES, open_kind, write_folder, write_npz
 from PIL import Image
 
-from vit_jax.data.decode import pixels
 from vit_jax.data.examples import ExampleOutOfRange
+from vit_jax.data.images.decode import pixels
 from vit_jax.data.sources import open_source
 from vit_jax.data.sources.mixture import Mixture, merge, open_mixture
 from vit_jax.data.sources.origin import Origin

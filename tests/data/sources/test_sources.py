@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit_jax.data.decode import pixels
+from vit_jax.data.images.decode import pixels
 from vit_jax.data.sources import arrays, open_source
 from vit_jax.errors import InputError
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.data.decode import Encoded, pixels
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.images.decode import Encoded, pixels
 from vit_jax.data.sources import arrays, open_source
 from vit_jax.errors import InputError
 
@@ -155,7 +155,8 @@ def test_tfds_fashion_mnist_is_the_idx_one():
 
 READ_EVERYTHING = """
 import sys
-from vit_jax.data import batches, pipeline, sources
+from vit_jax.data.batching import batches
+from vit_jax.data import pipeline, sources
 heavy = {"cv2", "sklearn", "tensorflow_datasets", "jax", "flax", "tensorflow"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 root = sys.argv[1]

@@ -21,13 +21,13 @@ import numpy as np
 from vit_jax import sections
 from vit_jax.data.augment import geometry, jitter
 from vit_jax.data.augment.build_crop import CROPS, build_crop
-from vit_jax.data.augment.dialects import dialect_of
 from vit_jax.data.augment.erasing import build_cutout, build_erasing
 from vit_jax.data.augment.multi_crop import build_multi_crop
 from vit_jax.data.augment.policies import build_policy
-from vit_jax.data.decode import Encoded
+from vit_jax.data.dialects import dialect_of
 from vit_jax.data.examples import Example, Transform
-from vit_jax.data.image import Preprocessing, number
+from vit_jax.data.images.decode import Encoded
+from vit_jax.data.images.preprocessing import Preprocessing, number
 from vit_jax.errors import InputError
 
 COLOURS = {

@@ -5,10 +5,15 @@ from typing import Any
 
 from vit_jax import sections
 from vit_jax.data.augment.crops import RANDOM, InceptionCrop, ResizedWindow, Shift, Unmoved
-from vit_jax.data.augment.dialects import TORCHVISION, dialect_of
 from vit_jax.data.augment.geometry import PADDING_MODES
-from vit_jax.data.image import DEFAULT_CROP_FRACTION, Preprocessing, number, positive_int
-from vit_jax.data.resampling import Resample
+from vit_jax.data.dialects import TORCHVISION, dialect_of
+from vit_jax.data.images.preprocessing import (
+    DEFAULT_CROP_FRACTION,
+    Preprocessing,
+    number,
+    positive_int,
+)
+from vit_jax.data.images.resampling import Resample
 from vit_jax.errors import InputError
 
 Crop = Unmoved | Shift | InceptionCrop | ResizedWindow

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from vit_jax.data.opencv import opencv
+from vit_jax.data.images.opencv import opencv
 
 VALUES = np.arange(256)
 FLOATS = VALUES.astype(np.float32)

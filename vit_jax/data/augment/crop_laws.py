@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from vit_jax.data.decode import Box
+from vit_jax.data.images.decode import Box
 
 
 def uniform_area(

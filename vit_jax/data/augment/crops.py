@@ -20,11 +20,11 @@ import numpy as np
 
 from vit_jax.data.augment import geometry
 from vit_jax.data.augment.crop_laws import LAWS
-from vit_jax.data.centre import short_side_size
-from vit_jax.data.decode import Box, Encoded, pixels
 from vit_jax.data.examples import Example
-from vit_jax.data.image import Preprocessing
-from vit_jax.data.resampling import Resample
+from vit_jax.data.images.centre import short_side_size
+from vit_jax.data.images.decode import Box, Encoded, pixels
+from vit_jax.data.images.preprocessing import Preprocessing
+from vit_jax.data.images.resampling import Resample
 
 RANDOM = ("bilinear", "bicubic")  # what timm calls interpolation='random'
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.augment.dialects import TIMM, dialect_of
 from vit_jax.data.augment.geometry import example_size
-from vit_jax.data.decode import Box, pixels
+from vit_jax.data.dialects import TIMM, dialect_of
 from vit_jax.data.examples import Example
-from vit_jax.data.image import Preprocessing, number
+from vit_jax.data.images.decode import Box, pixels
+from vit_jax.data.images.preprocessing import Preprocessing, number
 from vit_jax.errors import InputError
 
 MODES = ("const", "rand", "pixel")

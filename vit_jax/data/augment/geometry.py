@@ -19,11 +19,11 @@ import numpy as np
 
 from vit_jax import sections
 from vit_jax.data.augment import warp
-from vit_jax.data.channels import fewer_channels, to_channels
-from vit_jax.data.decode import Box, Encoded, pixels, scaled, size_of
 from vit_jax.data.examples import Example
-from vit_jax.data.opencv import opencv
-from vit_jax.data.resampling import Resample, resize
+from vit_jax.data.images.channels import fewer_channels, to_channels
+from vit_jax.data.images.decode import Box, Encoded, pixels, scaled, size_of
+from vit_jax.data.images.opencv import opencv
+from vit_jax.data.images.resampling import Resample, resize
 from vit_jax.errors import InputError
 
 OBJECT_FIELDS = ("boxes", "box_label", "masks", "keypoints")

@@ -15,7 +15,7 @@ import numpy as np
 from vit_jax import sections
 from vit_jax.data.augment import colour, operations
 from vit_jax.data.examples import Example
-from vit_jax.data.opencv import opencv
+from vit_jax.data.images.opencv import opencv
 from vit_jax.errors import InputError
 
 MOST_RADIUS = 1000  # pixels; larger ones take long, and then overflow

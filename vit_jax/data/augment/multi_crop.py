@@ -15,9 +15,9 @@ import numpy as np
 from vit_jax import sections
 from vit_jax.data.augment import jitter
 from vit_jax.data.augment.crops import InceptionCrop
-from vit_jax.data.decode import pixels
 from vit_jax.data.examples import Example, Transform
-from vit_jax.data.image import positive_int
+from vit_jax.data.images.decode import pixels
+from vit_jax.data.images.preprocessing import positive_int
 from vit_jax.errors import InputError
 
 NUM_GLOBAL = 2

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.data import decode
 from vit_jax.data.augment import colour, geometry, matrices, tensorflow_colour
 from vit_jax.data.examples import Example
+from vit_jax.data.images import decode
 from vit_jax.errors import InputError
 
 PILLOW_VALUES = {

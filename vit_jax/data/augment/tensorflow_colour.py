@@ -13,7 +13,7 @@ Letters: h, w, c = height, width, channels.
 import numpy as np
 
 from vit_jax.data.augment.colour import FLOATS, VALUES, blend, blended, by_histogram, look_up, three
-from vit_jax.data.opencv import opencv
+from vit_jax.data.images.opencv import opencv
 
 # tf.image.rgb_to_grayscale: weights of BT.601 in four digits, on values in [0, 1].
 _LUMA = np.outer(FLOATS * (np.float32(1) / np.float32(255)), np.ones(3, np.float32)) * np.array(

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.decode import Encoded
 from vit_jax.data.examples import Example, Source, UnreadableExample
+from vit_jax.data.images.decode import Encoded
 from vit_jax.data.prepare import pool
 from vit_jax.data.prepare.duplicates import find_duplicates
 from vit_jax.data.prepare.output import summary

@@ -7,8 +7,8 @@ whole.
 import os
 from pathlib import Path
 
-from vit_jax.data.decode import EXTENSIONS
 from vit_jax.data.examples import Source
+from vit_jax.data.images.decode import EXTENSIONS
 from vit_jax.data.prepare.index import NONE, Builder, Files, Index, Input, Raw
 from vit_jax.data.sources.folder import open_folder
 

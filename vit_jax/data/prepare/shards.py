@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vit_jax.data import records
-from vit_jax.data.decode import Encoded
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.images.decode import Encoded
 from vit_jax.data.prepare.index import Files, Index, Raw
 from vit_jax.data.prepare.pool import Count
 from vit_jax.data.prepare.shrink import Shrink

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.data.decode import EXTENSIONS
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.images.decode import EXTENSIONS
 from vit_jax.data.prepare.index import NONE, Builder, Files, Index, Input, Lost, Raw
 from vit_jax.data.prepare.tar import Member, members, refuse_compressed, split_of
 from vit_jax.errors import InputError

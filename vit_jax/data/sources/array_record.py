@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.data import records
-from vit_jax.data.decode import Encoded
 from vit_jax.data.examples import Example, Source, UnreadableExample
+from vit_jax.data.images.decode import Encoded
 from vit_jax.data.sources import fields
 from vit_jax.errors import InputError
 

@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.data.decode import EXTENSIONS, read_encoded
 from vit_jax.data.examples import Example, Source
+from vit_jax.data.images.decode import EXTENSIONS, read_encoded
 from vit_jax.data.packed import Strings
-from vit_jax.data.video import read_video
+from vit_jax.data.videos.video import read_video
 from vit_jax.errors import InputError
 
 _Listing = dict[str, list[bytes]]  # folder below a split, '' is the split -> names of its files

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.data.decode import Encoded, read_encoded
 from vit_jax.data.examples import Example, Source, UnreadableExample
+from vit_jax.data.images.decode import Encoded, read_encoded
 from vit_jax.data.sources import fields
 from vit_jax.errors import InputError
 

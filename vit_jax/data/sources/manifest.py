@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.data.decode import read_encoded
 from vit_jax.data.examples import Example, Source
+from vit_jax.data.images.decode import read_encoded
 from vit_jax.data.packed import Ragged, Strings
 from vit_jax.data.sources import fields, rows
 from vit_jax.errors import InputError

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.data.orientation import Box
+from vit_jax.data.images.orientation import Box
 
 # By the names the loader itself resolves: ctypes.util.find_library would run a compiler.
 _SYSTEM_NAMES = ("libturbojpeg.so.0", "libturbojpeg.0.dylib", "libturbojpeg.dylib")

@@ -20,13 +20,21 @@ from functools import cached_property
 import numpy as np
 
 from vit_jax.data.augment.crops import preprocess
-from vit_jax.data.clips import Clip
+from vit_jax.data.batching.order import Order
+from vit_jax.data.batching.processes import Processes
+from vit_jax.data.batching.rows import (
+    PADDING,
+    SKIP_HINT,
+    BadExample,
+    Batch,
+    RowMaker,
+    Spec,
+    Transform,
+)
+from vit_jax.data.batching.workers import CHUNK, Threads, read_ahead
 from vit_jax.data.examples import Example, Source
-from vit_jax.data.image import Preprocessing, positive_int
-from vit_jax.data.order import Order
-from vit_jax.data.processes import Processes
-from vit_jax.data.rows import PADDING, SKIP_HINT, BadExample, Batch, RowMaker, Spec, Transform
-from vit_jax.data.workers import CHUNK, Threads, read_ahead
+from vit_jax.data.images.preprocessing import Preprocessing, positive_int
+from vit_jax.data.videos.clips import Clip
 from vit_jax.errors import InputError
 
 __all__ = ["SKIP_HINT", "Batch", "EvalData", "TrainData"]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.data.decode import pixels, read_encoded
+from vit_jax.data.batching.rows import PADDING, RowMaker
 from vit_jax.data.examples import Source, UnreadableExample
-from vit_jax.data.rows import PADDING, RowMaker
+from vit_jax.data.images.decode import pixels, read_encoded
 from vit_jax.errors import InputError
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from vit_jax import sections
-from vit_jax.data.opencv import opencv
+from vit_jax.data.images.opencv import opencv
 from vit_jax.errors import InputError
 
 PILLOW = {

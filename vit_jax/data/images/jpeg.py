@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.data import turbojpeg
-from vit_jax.data.orientation import ORIENTATION_TAG, Box, cut
+from vit_jax.data.images import turbojpeg
+from vit_jax.data.images.orientation import ORIENTATION_TAG, Box, cut
 from vit_jax.errors import InputError
 
 SCALES = (8, 4, 2)  # denominators at which libjpeg decodes without computing every pixel

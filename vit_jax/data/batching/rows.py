@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.data.decode import Encoded
+from vit_jax.data.batching.order import Order
 from vit_jax.data.examples import Example, Source, Transform, UnreadableExample
-from vit_jax.data.order import Order
+from vit_jax.data.images.decode import Encoded
 from vit_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]

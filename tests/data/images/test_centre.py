@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from references import load_tensorflow, load_timm, load_torchvision
 
-from vit_jax.data.augment.dialects import DIALECTS
-from vit_jax.data.centre import plan_of, short_side_size
-from vit_jax.data.image import Preprocessing
+from vit_jax.data.dialects import DIALECTS
+from vit_jax.data.images.centre import plan_of, short_side_size
+from vit_jax.data.images.preprocessing import Preprocessing
 
 # Some of them so that a size or an offset falls on a half, or just beside a whole number.
 SIZES = [(500, 375), (375, 500), (301, 299), (256, 256), (120, 333), (333, 120), (64, 97)]

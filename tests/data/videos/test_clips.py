@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vit_jax.data.clips import FrameSampling, apply_to_frames
+from vit_jax.data.videos.clips import FrameSampling, apply_to_frames
 from vit_jax.errors import InputError
 
 UNIFORM = FrameSampling(clip_length=8)

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageOps
 from references import load_tensorflow
 
-from vit_jax.data import decode, jpeg, orientation, turbojpeg
-from vit_jax.data.decode import Box, Encoded, cut
 from vit_jax.data.examples import UnreadableExample
+from vit_jax.data.images import decode, jpeg, orientation, turbojpeg
+from vit_jax.data.images.decode import Box, Encoded, cut
 from vit_jax.errors import InputError
 
 # Each decodes what it can, and the ones after it the rest.

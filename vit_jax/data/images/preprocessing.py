@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.augment.dialects import dialect_of
-from vit_jax.data.centre import centre_box, centre_crop, check_target, plan_of
-from vit_jax.data.channels import fewer_channels, to_channels
-from vit_jax.data.decode import Encoded
-from vit_jax.data.resampling import Resample, resize
+from vit_jax.data.dialects import dialect_of
+from vit_jax.data.images.centre import centre_box, centre_crop, check_target, plan_of
+from vit_jax.data.images.channels import fewer_channels, to_channels
+from vit_jax.data.images.decode import Encoded
+from vit_jax.data.images.resampling import Resample, resize
 from vit_jax.errors import InputError
 
 RESIZES = ("stretch", "crop")

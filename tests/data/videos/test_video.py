@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.data import video
 from vit_jax.data.examples import UnreadableExample
-from vit_jax.data.video import EncodedVideo, read_video
-from vit_jax.data.video_files import VideoFile
+from vit_jax.data.videos import video
+from vit_jax.data.videos.video import EncodedVideo, read_video
+from vit_jax.data.videos.video_files import VideoFile
 from vit_jax.errors import InputError
 
 N, SIZE = 30, (48, 64)

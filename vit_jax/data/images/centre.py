@@ -1,4 +1,4 @@
-"""The centre crop of evaluation, as each dialect rounds it; see `augment/dialects.py`.
+"""The centre crop of evaluation, as each dialect rounds it; see `data/dialects.py`.
 
 All scale the image, ratio kept, and cut the centre out. They differ in how the sizes between
 are rounded: by one pixel, which moves the whole image by up to one.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.resampling import Resample, resize
+from vit_jax.data.images.resampling import Resample, resize
 from vit_jax.errors import InputError
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.data.rows import Batch, Spec
+from vit_jax.data.batching.rows import Batch, Spec
 
 ALIGNMENT = 64  # bytes; JAX uses an array so aligned on the CPU without copying it
 

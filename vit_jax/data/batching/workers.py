@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.data.rows import BadExample, Batch, RowMaker
+from vit_jax.data.batching.rows import BadExample, Batch, RowMaker
 
 # Rows of a chunk: some 15 ms of work at 1,000 images/s, against 0.2 ms for handing it over.
 CHUNK = 16

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit_jax.data.batches import TrainData
+from vit_jax.data.batching.batches import TrainData
+from vit_jax.data.batching.order import Order
+from vit_jax.data.batching.processes import HELD, Processes, WorkerDied, portable
+from vit_jax.data.batching.rows import RowMaker
+from vit_jax.data.batching.shared import Layout, Slots
+from vit_jax.data.batching.workers import CHUNK
 from vit_jax.data.examples import Source
-from vit_jax.data.order import Order
 from vit_jax.data.pipeline import EvalSettings, build
-from vit_jax.data.processes import HELD, Processes, WorkerDied, portable
-from vit_jax.data.rows import RowMaker
-from vit_jax.data.shared import Layout, Slots
-from vit_jax.data.workers import CHUNK
 from vit_jax.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOYS = """
 import os, signal, time
 import numpy as np
@@ -112,7 +112,7 @@ def processes_of(parent):
             command = status.with_name("cmdline").read_bytes()
         except OSError:  # it has just ended
             continue
-        if int(rest.split()[1]) == parent and b"vit_jax.data.processes" in command:
+        if int(rest.split()[1]) == parent and b"vit_jax.data.batching.processes" in command:
             found.append(int(status.parent.name))
     return found
 
@@ -185,8 +185,8 @@ def test_workers_end_with_the_iterator(toys):
 PROGRAM = """
 import time
 import worker_toys
-from vit_jax.data.batches import TrainData
-from vit_jax.data.order import Order
+from vit_jax.data.batching.batches import TrainData
+from vit_jax.data.batching.order import Order
 source = worker_toys.Numbers(1000)
 order = Order(lengths=(1000,), seed=0)
 toys = {"source": source, "transform": worker_toys.same}
@@ -314,7 +314,7 @@ def test_a_batch_is_let_go_before_it_is_told_to_be_done(toys, monkeypatch):
             super().set_result(result)
             time.sleep(0.05)
 
-    monkeypatch.setattr("vit_jax.data.workers.Future", Slow)
+    monkeypatch.setattr("vit_jax.data.batching.workers.Future", Slow)
     iterator = reader(toys.Numbers(1000), toys.same, num_workers=1, batch_size=4).iterate()
     held = list(itertools.islice(iterator, 3 * HELD))
     iterator.close()
@@ -333,7 +333,7 @@ def test_workers_are_born_deaf_to_the_signals_that_a_terminal_sends_to_all(toys)
 
 
 def test_a_worker_that_hangs_is_killed_in_the_end(toys, monkeypatch):
-    monkeypatch.setattr("vit_jax.data.processes.PATIENCE", 0.1)
+    monkeypatch.setattr("vit_jax.data.batching.processes.PATIENCE", 0.1)
     iterator = reader(toys.Numbers(1000), toys.Sleep(60), num_workers=2).iterate()
     next(iterator)
     workers = processes_of(os.getpid())
@@ -367,8 +367,8 @@ def test_a_transform_of_the_program_itself_is_refused_in_words(tmp_path):
 
 
 OWN = """
-from vit_jax.data.batches import TrainData
-from vit_jax.data.order import Order
+from vit_jax.data.batching.batches import TrainData
+from vit_jax.data.batching.order import Order
 data = TrainData(source=Numbers(9), transform=same, order=Order(lengths=(9,), seed=0),
                  batch_size=2, num_workers=1)
 try:

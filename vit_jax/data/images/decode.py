@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vit_jax.data import jpeg, orientation
 from vit_jax.data.examples import UnreadableExample
-from vit_jax.data.orientation import ORIENTATION_TAG, Box, Edges, cut
+from vit_jax.data.images import jpeg, orientation
+from vit_jax.data.images.orientation import ORIENTATION_TAG, Box, Edges, cut
 from vit_jax.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vit_jax.data.order import PATTERN, Order, hashed, permute
+from vit_jax.data.batching.order import PATTERN, Order, hashed, permute
 from vit_jax.errors import InputError
 
 SIGNIFICANCE = 1e-4  # the seeds are fixed, so a test that passes once always does

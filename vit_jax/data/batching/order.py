@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_jax.data.image import positive_int
+from vit_jax.data.images.preprocessing import positive_int
 from vit_jax.errors import InputError
 
-ROUNDS = 48  # twelve already pass the tests of tests/data/test_order.py
+ROUNDS = 48  # twelve already pass the tests of tests/data/batching/test_order.py
 PATTERN = 4096  # positions after which the mixture of sources repeats
 # Multipliers of splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom generators").
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

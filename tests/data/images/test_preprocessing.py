@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.data import image as image_lib
-from vit_jax.data.decode import read_image
 from vit_jax.data.examples import UnreadableExample
-from vit_jax.data.image import Preprocessing, to_channels
+from vit_jax.data.images import preprocessing as image_lib
+from vit_jax.data.images.decode import read_image
+from vit_jax.data.images.preprocessing import Preprocessing, to_channels
 from vit_jax.errors import InputError
 
 

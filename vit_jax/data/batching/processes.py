@@ -1,8 +1,8 @@
 """Processes that make batches in memory that they share with the program.
 
-A worker is a plain `python -m vit_jax.data.processes`, told what to do through a pipe: it never
-imports the program that started it, so scripts need no `__main__` guard, and it ends when the pipe
-does, also when the program is killed.
+A worker is a plain `python -m vit_jax.data.batching.processes`, told what to do through a pipe:
+it never imports the program that started it, so scripts need no `__main__` guard, and it ends when
+the pipe does, also when the program is killed.
 
 What all workers need is sent once. The NumPy arrays in it, such as an index of a million files, go
 into shared memory and are used there by all of them.
@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.data.rows import BadExample, Batch, RowMaker
-from vit_jax.data.shared import Layout, Slots, map_shared, share
-from vit_jax.data.workers import Chunk, Threads, rows_of
+from vit_jax.data.batching.rows import BadExample, Batch, RowMaker
+from vit_jax.data.batching.shared import Layout, Slots, map_shared, share
+from vit_jax.data.batching.workers import Chunk, Threads, rows_of
 from vit_jax.errors import InputError
 
 # Batches that whoever uses them may keep in shared memory: one in use, one on its way to the
@@ -131,7 +131,7 @@ class Worker:
         with _signals_blocked():
             self._process = subprocess.Popen(
                 # -P: the working directory is on its path only where it is on the program's.
-                [sys.executable, "-P", "-m", "vit_jax.data.processes", str(number)],
+                [sys.executable, "-P", "-m", "vit_jax.data.batching.processes", str(number)],
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 pass_fds=[number, hello.arrays[0], hello.slots[0]],

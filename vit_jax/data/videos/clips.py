@@ -17,8 +17,8 @@ import numpy as np
 
 from vit_jax import sections
 from vit_jax.data.examples import Example
-from vit_jax.data.image import positive_int
-from vit_jax.data.video import frames_of, num_frames_of
+from vit_jax.data.images.preprocessing import positive_int
+from vit_jax.data.videos.video import frames_of, num_frames_of
 from vit_jax.errors import InputError
 
 LAWS = ("uniform", "dense")

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vit_jax.data.decode import EXTENSIONS, read_image
 from vit_jax.data.examples import UnreadableExample
-from vit_jax.data.image import to_channels
-from vit_jax.data.video_files import Properties, VideoFile
+from vit_jax.data.images.decode import EXTENSIONS, read_image
+from vit_jax.data.images.preprocessing import to_channels
+from vit_jax.data.videos.video_files import Properties, VideoFile
 from vit_jax.errors import InputError
 
 

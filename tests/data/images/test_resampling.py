@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from references import load_tensorflow
 
-from vit_jax.data.resampling import Resample, resize
+from vit_jax.data.images.resampling import Resample, resize
 from vit_jax.errors import InputError
 
 SIZES = [

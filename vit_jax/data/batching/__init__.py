@@ -1,0 +1,1 @@
+"""From examples to batches: their order, their rows, and who makes them ahead of use."""
