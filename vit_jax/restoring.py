@@ -58,6 +58,7 @@ def score(
     origin: pipeline.Origin,
     split: str,
     batch_size: int,
+    max_objects: int | None = None,
     skip_bad_examples: bool = False,
 ) -> dict[str, float]:
     """Metrics of a restored state on any split of any source, preprocessed as in its training."""
@@ -67,6 +68,7 @@ def score(
         batch_size=learner.round_up(batch_size),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        max_objects=max_objects,
         skip_bad_examples=skip_bad_examples,
     )
     return learner.evaluator(split, data).run(state)

@@ -9,6 +9,8 @@ mistake with the list of what is allowed.
 import difflib
 import inspect
 import math
+import numbers
+import operator
 import sys
 import types
 import typing
@@ -79,6 +81,29 @@ def call_chosen(
                 f"with it: {', '.join(own) or '(none)'}."
             )
     return builder(**fixed, **given)
+
+
+def positive_int(value: Any, name: str, *, limit: int = 2**31) -> int:
+    """`value` as an int of at least one; InputError otherwise (True and 1.0 included)."""
+    try:
+        if isinstance(value, bool) or operator.index(value) < 1:
+            raise TypeError
+        if operator.index(value) >= limit:
+            raise InputError(f"{name} is {value}; allowed: less than {limit}.")
+    except TypeError:
+        raise InputError(f"{name} is {value!r}; it must be a whole number above 0.") from None
+    return operator.index(value)
+
+
+def number(value: Any, name: str) -> float:
+    """`value` as a finite float; InputError otherwise."""
+    if (
+        isinstance(value, bool | str)
+        or not isinstance(value, numbers.Real)
+        or not math.isfinite(value)
+    ):
+        raise InputError(f"{name} is {value!r}; it must be a finite number.")
+    return float(value)
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:

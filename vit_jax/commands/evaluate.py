@@ -55,6 +55,7 @@ def main(arguments: list[str]) -> int:
             origin=origin,
             split=split,
             batch_size=values.batch_size,
+            max_objects=config["data"].get("max_objects"),
             skip_bad_examples=values.skip_bad_examples
             or config["data"].get("skip_bad_examples", False),
         )

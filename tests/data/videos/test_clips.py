@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vit_jax.data.videos.clips import FrameSampling, apply_to_frames
+from vit_jax.data.videos.clips import FrameSampling
 from vit_jax.errors import InputError
 
 UNIFORM = FrameSampling(clip_length=8)
@@ -82,18 +82,3 @@ def test_bad_settings_are_refused(settings, message):
         FrameSampling(**{"clip_length": 8, **settings})
     with pytest.raises(InputError, match="without frames"):
         UNIFORM.evaluate(0)
-
-
-def test_frames_share_their_draws_and_the_generator_moves_once():
-    def transform(image, rng):
-        top, left = rng.integers(4, size=2)
-        children = rng.spawn(2)  # what a transform may do, too
-        return image[top : top + 4, left : left + 4] + np.uint8(children[1].integers(9))
-
-    frames = np.random.default_rng(1).integers(200, size=(5, 8, 8, 3), dtype=np.uint8)
-    rng, single = np.random.default_rng(2), np.random.default_rng(2)
-    found = apply_to_frames(transform, frames, rng)
-    assert np.array_equal(found[0], transform(frames[0], single))
-    assert rng.bit_generator.state == single.bit_generator.state
-    for k in range(5):
-        assert np.array_equal(found[k], transform(frames[k], np.random.default_rng(2)))

@@ -27,7 +27,7 @@ from vit_jax.data.augment.policies import build_policy
 from vit_jax.data.dialects import dialect_of
 from vit_jax.data.examples import Example, Transform
 from vit_jax.data.images.decode import Encoded
-from vit_jax.data.images.preprocessing import Preprocessing, number
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 
 COLOURS = {
@@ -137,7 +137,7 @@ def build_augment(
     """
     _check_dialect(dialect, crop, used_too=(policy, erasing))
     dialect = preprocessing.dialect if dialect is None else dialect
-    if not 0 <= number(min_visible, "augment.min_visible") <= 1:
+    if not 0 <= sections.number(min_visible, "augment.min_visible") <= 1:
         raise InputError(f"augment.min_visible is {min_visible}; allowed: 0 to 1.")
     cut = build_crop(
         preprocessing=preprocessing,
@@ -206,7 +206,7 @@ def _check_dialect(dialect: str | None, crop: str, *, used_too: tuple[Any, ...])
 
 
 def _flips(probability: float, keypoint_order: tuple[int, ...] | None) -> tuple[Transform, ...]:
-    if not 0 <= number(probability, "augment.flip_probability") <= 1:
+    if not 0 <= sections.number(probability, "augment.flip_probability") <= 1:
         raise InputError(f"augment.flip_probability is {probability}; allowed: 0 to 1.")
     if probability == 0 and keypoint_order is not None:
         raise InputError("augment.keypoint_order has no effect with flip_probability=0.")

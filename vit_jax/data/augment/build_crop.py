@@ -10,8 +10,6 @@ from vit_jax.data.dialects import TORCHVISION, dialect_of
 from vit_jax.data.images.preprocessing import (
     DEFAULT_CROP_FRACTION,
     Preprocessing,
-    number,
-    positive_int,
 )
 from vit_jax.data.images.resampling import Resample
 from vit_jax.errors import InputError
@@ -79,8 +77,8 @@ def _inception(
     scaled_decode: bool | None,
 ) -> InceptionCrop:
     own = dialect_of(dialect, where="augment.dialect") or TORCHVISION
-    low = own.crop_area[0] if min_area is None else number(min_area, "augment.min_area")
-    high = own.crop_area[1] if max_area is None else number(max_area, "augment.max_area")
+    low = own.crop_area[0] if min_area is None else sections.number(min_area, "augment.min_area")
+    high = own.crop_area[1] if max_area is None else sections.number(max_area, "augment.max_area")
     if not 0 < low <= high <= 1:
         raise InputError(
             f"augment.min_area and max_area are {low} and {high}; they are shares of "
@@ -119,7 +117,7 @@ def _resize_small(
     least = max(preprocessing.image_size)
     if short_side is None:
         short_side = round(least / DEFAULT_CROP_FRACTION)
-    if positive_int(short_side, "augment.short_side") < least:
+    if sections.positive_int(short_side, "augment.short_side") < least:
         raise InputError(f"augment.short_side is {short_side}; allowed: {least} pixels or more.")
     return ResizedWindow(
         size=preprocessing.image_size,

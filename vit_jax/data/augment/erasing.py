@@ -18,7 +18,7 @@ from vit_jax.data.augment.geometry import example_size
 from vit_jax.data.dialects import TIMM, dialect_of
 from vit_jax.data.examples import Example
 from vit_jax.data.images.decode import Box, pixels
-from vit_jax.data.images.preprocessing import Preprocessing, number
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 
 MODES = ("const", "rand", "pixel")
@@ -193,6 +193,6 @@ def _range(
     low: float | None, high: float | None, own: tuple[float, float], name: str, most=math.inf
 ) -> tuple[float, float]:
     low, high = own[0] if low is None else low, own[1] if high is None else high
-    if not 0 < number(low, name) <= number(high, name) <= most:
+    if not 0 < sections.number(low, name) <= sections.number(high, name) <= most:
         raise InputError(f"{name} are {low} and {high}; allowed: above 0, in order, to {most}.")
     return float(low), float(high)

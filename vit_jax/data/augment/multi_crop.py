@@ -17,7 +17,6 @@ from vit_jax.data.augment import jitter
 from vit_jax.data.augment.crops import InceptionCrop
 from vit_jax.data.examples import Example, Transform
 from vit_jax.data.images.decode import pixels
-from vit_jax.data.images.preprocessing import positive_int
 from vit_jax.errors import InputError
 
 NUM_GLOBAL = 2
@@ -99,7 +98,7 @@ def build_multi_crop(
         raise InputError(f"augment.multi_crop.num_local is {num_local}; allowed: 0 or more.")
     local_size = sections.pair(local_size)
     for side in local_size:
-        positive_int(side, "augment.multi_crop.local_size")
+        sections.positive_int(side, "augment.multi_crop.local_size")
 
     def view(k: int, **changed) -> View:
         middle = (

@@ -39,6 +39,7 @@ from vit_jax.data.augment.warp import PILLOW
 from vit_jax.data.examples import Transform
 from vit_jax.errors import InputError
 
+MOST_MAGNITUDE = 1000  # far beyond any use; levels of much more overflow
 _WHERE = "augment.policy"
 _MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY")
 _ENHANCED = ("Color", "Contrast", "Brightness", "Sharpness")
@@ -198,7 +199,7 @@ def _check(
     sections.check_ranges(
         _WHERE,
         **whole,
-        magnitude=(magnitude, 0, math.inf),
+        magnitude=(magnitude, 0, MOST_MAGNITUDE),
         magnitude_std=(magnitude_std, 0, math.inf),
         magnitude_max=(magnitude_max, sections.TINY, math.inf),
     )

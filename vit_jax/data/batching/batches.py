@@ -12,13 +12,13 @@ import itertools
 import logging
 import math
 import operator
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from vit_jax import sections
 from vit_jax.data.augment.crops import preprocess
 from vit_jax.data.batching.order import Order
 from vit_jax.data.batching.processes import Processes
@@ -31,9 +31,9 @@ from vit_jax.data.batching.rows import (
     Spec,
     Transform,
 )
-from vit_jax.data.batching.workers import CHUNK, Threads, read_ahead
+from vit_jax.data.batching.workers import CHUNK, Threads, num_cores, read_ahead
 from vit_jax.data.examples import Example, Source
-from vit_jax.data.images.preprocessing import Preprocessing, positive_int
+from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.data.videos.clips import Clip
 from vit_jax.errors import InputError
 
@@ -77,8 +77,8 @@ class Reader:
     bad_examples: dict[str, str] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self):
-        positive_int(self.batch_size, "data.batch_size")
-        if self.batch_size % positive_int(self.process_count, "process_count"):
+        sections.positive_int(self.batch_size, "data.batch_size")
+        if self.batch_size % sections.positive_int(self.process_count, "process_count"):
             raise InputError(
                 f"data.batch_size is {self.batch_size}; it must be a multiple of the "
                 f"{self.process_count} processes that share it."
@@ -87,12 +87,12 @@ class Reader:
             raise InputError(
                 f"process_index is {self.process_index}; allowed: 0 to {self.process_count - 1}."
             )
-        positive_int(self.prefetch, "data.prefetch", limit=LIMIT)
+        sections.positive_int(self.prefetch, "data.prefetch", limit=LIMIT)
         for name in ("num_workers", "num_threads"):
             if getattr(self, name):  # None and 0 have a meaning
-                positive_int(getattr(self, name), f"data.{name}", limit=LIMIT)
+                sections.positive_int(getattr(self, name), f"data.{name}", limit=LIMIT)
         if self.max_objects is not None:
-            positive_int(self.max_objects, "data.max_objects")
+            sections.positive_int(self.max_objects, "data.max_objects")
         if self.num_workers and self.num_threads:
             raise InputError(
                 f"data.num_threads is {self.num_threads}, but data.num_workers is "
@@ -256,12 +256,6 @@ def default_workers(maker: RowMaker) -> int:
 def default_threads() -> int:
     """The CPU cores this process may use, at most `MAX_DEFAULT_THREADS`."""
     return min(MAX_DEFAULT_THREADS, num_cores())
-
-
-def num_cores() -> int:
-    """The CPU cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _checked(step: int) -> int:

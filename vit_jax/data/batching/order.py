@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_jax.data.images.preprocessing import positive_int
+from vit_jax import sections
 from vit_jax.errors import InputError
 
 ROUNDS = 48  # twelve already pass the tests of tests/data/batching/test_order.py
@@ -49,7 +49,7 @@ class Order:
 
     def __post_init__(self):
         check_seed(self.seed)
-        positive_int(self.repeats, "data.repeats")
+        sections.positive_int(self.repeats, "data.repeats")
         if self.weights is None and len(self.lengths) != 1:
             raise InputError(f"{len(self.lengths)} sources need {len(self.lengths)} weights.")
         if self.weights is not None:

@@ -5,6 +5,7 @@ soon and memory holds few batches. The processes are started by `processes.py`.
 """
 
 import collections
+import os
 import queue
 import sys
 import threading
@@ -138,3 +139,9 @@ def read_ahead(
 
 def rows_of(batch: Batch, start: int, number: int) -> Batch:
     return {name: rows[start : start + number] for name, rows in batch.items()}
+
+
+def num_cores() -> int:
+    """The CPU cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

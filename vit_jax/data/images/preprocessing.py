@@ -8,8 +8,6 @@ Letters: h, w, c = height, width, channels found; H, W = height and width asked 
 """
 
 import dataclasses
-import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,11 +56,11 @@ class Preprocessing:
     antialias: bool | None = None
 
     def __post_init__(self):
-        _set(self, "channels", positive_int(self.channels, "channels"))
+        _set(self, "channels", sections.positive_int(self.channels, "channels"))
         size = _listed(self.image_size, "image_size")
         if len(size) != 2:
             raise InputError(f"image_size is {self.image_size!r}; it must be (height, width).")
-        _set(self, "image_size", tuple(positive_int(side, "image_size") for side in size))
+        _set(self, "image_size", tuple(sections.positive_int(side, "image_size") for side in size))
         for name in ("mean", "std"):
             _set(self, name, self._statistics(name))
         sections.choose(dict.fromkeys(RESIZES), self.resize, where="resize")
@@ -129,7 +127,7 @@ class Preprocessing:
         return sections.call(cls, values, where="preprocessing")
 
     def _statistics(self, name: str) -> tuple[float, ...]:
-        values = tuple(number(v, name) for v in _listed(getattr(self, name), name))
+        values = tuple(sections.number(v, name) for v in _listed(getattr(self, name), name))
         in_range = all(0 <= v <= 1 and (v > 0 or name == "mean") for v in values)
         if len(values) not in (1, self.channels) or not in_range:
             raise InputError(
@@ -161,32 +159,13 @@ class Preprocessing:
             check_target(self.image_size, self.dialect)
 
     def _check_crop_fraction(self):
-        if not 0 < number(self.crop_fraction, "crop_fraction") <= 1:
+        if not 0 < sections.number(self.crop_fraction, "crop_fraction") <= 1:
             raise InputError(f"crop_fraction is {self.crop_fraction}; it must be in (0, 1].")
         if self.resize == "stretch" and self.crop_fraction != DEFAULT_CROP_FRACTION:
             raise InputError(
                 f"crop_fraction={self.crop_fraction} has no effect with resize='stretch'; "
                 "leave it out or set resize='crop'."
             )
-
-
-def positive_int(value: Any, name: str, *, limit: int = 2**31) -> int:
-    """`value` as an int of at least one; InputError otherwise (True and 1.0 included)."""
-    try:
-        if isinstance(value, bool) or operator.index(value) < 1:
-            raise TypeError
-        if operator.index(value) >= limit:
-            raise InputError(f"{name} is {value}; allowed: less than {limit}.")
-    except TypeError:
-        raise InputError(f"{name} is {value!r}; it must be a whole number above 0.") from None
-    return operator.index(value)
-
-
-def number(value: Any, name: str) -> float:
-    """`value` as a finite float; InputError otherwise."""
-    if isinstance(value, bool | str) or not np.isscalar(value) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}; it must be a finite number.")
-    return float(value)
 
 
 def _listed(values: Any, name: str) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vit_jax import sections
+from vit_jax.data.batching.workers import num_cores
 from vit_jax.data.examples import Example, Source, UnreadableExample
 from vit_jax.data.images.decode import Encoded
 from vit_jax.data.prepare import pool
@@ -86,7 +87,7 @@ def audit(
     options = dict(options or {})
     names = list(splits) or list(available(spec, **options))
     sources = {name: open_source(spec, name, **options) for name in names}
-    workers = pool.default_workers() if workers is None else workers
+    workers = num_cores() if workers is None else workers
     seen = _look(sources, workers, on_progress)
     report = {
         "source": spec,

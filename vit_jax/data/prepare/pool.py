@@ -82,11 +82,6 @@ def run(
                 future.cancel()
 
 
-def default_workers() -> int:
-    """One a CPU core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def _run_here(function, tasks, on_progress, initializer, initargs) -> Iterator[Any]:
     done = Done(0, 0)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vit_jax import sections
+from vit_jax.data.batching.workers import num_cores
 from vit_jax.data.examples import UnreadableExample
 from vit_jax.data.prepare import pool
 from vit_jax.data.prepare.index import Index, Input
@@ -185,7 +186,7 @@ def _write_all(
         on_progress(Done(before.images + done.images, before.bytes + done.bytes), total)
 
     tell(Done(0, 0))
-    workers = pool.default_workers() if workers is None else workers
+    workers = num_cores() if workers is None else workers
     for report in pool.run(write_shard, missing, workers=workers, on_progress=tell):
         reports[report["file"]] = report
     _refuse_unreadable(shards, reports)

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip, and one augmentation for all of them.
+"""Which frames of a video make a clip.
 
 Two laws. 'uniform' is that of TSN (arXiv:1608.00859, section 3.1): the video in t segments of
 equal length, one random frame of each in training, its centre in evaluation; a clip sees the
@@ -9,15 +9,12 @@ whose predictions are averaged. TimeSformer (arXiv:2102.05095) takes 8 frames, 3
 Letters: n frames of a video; t frames of a clip; k clips; h, w, c = height, width, channels.
 """
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from vit_jax import sections
 from vit_jax.data.examples import Example
-from vit_jax.data.images.preprocessing import positive_int
 from vit_jax.data.videos.video import frames_of, num_frames_of
 from vit_jax.errors import InputError
 
@@ -56,14 +53,14 @@ class FrameSampling:
     ending: str | None = None
 
     def __post_init__(self):
-        positive_int(self.clip_length, "clip_length")
+        sections.positive_int(self.clip_length, "clip_length")
         sections.choose(dict.fromkeys(LAWS), self.law, where="law")
         given = [n for n in ("stride", "num_clips", "ending") if getattr(self, n) is not None]
         if self.law == "uniform" and given:
             raise InputError(f"{given[0]} has no effect with law='uniform'; leave it out.")
         if self.law == "dense":
-            positive_int(self.stride, "stride")
-            positive_int(1 if self.num_clips is None else self.num_clips, "num_clips")
+            sections.positive_int(self.stride, "stride")
+            sections.positive_int(1 if self.num_clips is None else self.num_clips, "num_clips")
             sections.choose(ENDINGS, self.ending or "loop", where="ending")
 
     def train(self, num_frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -101,19 +98,6 @@ def _segments(num_frames: int, within: np.ndarray) -> np.ndarray:
 def _check_frames(num_frames: int):
     if num_frames < 1:
         raise InputError("A video without frames has no clips.")
-
-
-def apply_to_frames(
-    transform: Callable[[np.ndarray, np.random.Generator], np.ndarray],
-    frames: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """uint8[t,h,w,c] -> [t,...]: each frame transformed with the same draws.
-
-    The generator is left as one transformed image would leave it.
-    """
-    generators = [*(copy.deepcopy(rng) for _ in frames[1:]), rng]
-    return np.stack([transform(f, g) for f, g in zip(frames, generators, strict=True)])
 
 
 @dataclass(frozen=True)
