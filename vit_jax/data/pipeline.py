@@ -159,7 +159,7 @@ def build(
       channels: None is as many as the first image of `train` has.
       frames: for videos: the keys of `clips.FrameSampling`.
       augment: the keys of `augment.build_augment`; None is no augmentation.
-      resize, crop_fraction, interpolation, mean, std: see `image.Preprocessing`.
+      resize, crop_fraction, interpolation, mean, std: see `preprocessing.Preprocessing`.
       dialect, antialias: see there, too; `augment` follows the dialect, unless it names its own.
       shuffle, seed, repeats: see `order.Order`.
       max_objects, num_workers, num_threads, prefetch, skip_bad_examples: see `batches.Reader`.

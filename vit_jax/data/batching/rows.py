@@ -25,6 +25,7 @@ import numpy as np
 from vit_jax.data.batching.order import Order
 from vit_jax.data.examples import Example, Source, Transform, UnreadableExample
 from vit_jax.data.images.decode import Encoded
+from vit_jax.data.videos.video import EncodedVideo
 from vit_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -66,11 +67,12 @@ class RowMaker:
 
     @property
     def decodes(self) -> bool:
-        """Whether the images are still to be decoded, as far as the first example tells."""
+        """Whether pixels are still to be decoded, as far as the first example tells."""
         try:
-            return isinstance(self.source[0].get("image"), Encoded)
+            example = self.source[0]
         except UnreadableExample:  # only a file can be
             return True
+        return isinstance(example.get("image", example.get("video")), Encoded | EncodedVideo)
 
     def empty(self, size: int) -> Batch:
         """A batch without content."""
