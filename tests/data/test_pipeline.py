@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -201,8 +202,15 @@ def test_closing_an_iterator_ends_its_threads():
         assert not thread.is_alive()
 
 
-def test_default_threads():
-    assert 1 <= batches.default_threads() <= batches.MAX_DEFAULT_THREADS
+@pytest.mark.parametrize(
+    "decodes, cores, workers, threads",
+    [(True, 1, 0, 1), (True, 2, 2, 2), (True, 100, 64, 16), (False, 2, 0, 1), (False, 8, 8, 1)],
+)
+def test_default_workers(monkeypatch, decodes, cores, workers, threads):
+    monkeypatch.setattr(batches, "num_cores", lambda: cores)
+    maker = types.SimpleNamespace(decodes=decodes)
+    assert batches.default_workers(maker) == workers
+    assert batches.default_threads(maker) == threads
 
 
 # the whole

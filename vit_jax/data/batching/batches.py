@@ -41,6 +41,7 @@ __all__ = ["SKIP_HINT", "Batch", "EvalData", "TrainData"]
 
 MAX_DEFAULT_THREADS = 16  # more rarely helps, as Python runs one at a time
 MAX_DEFAULT_WORKERS = 64
+FEW_CORES = 4
 DEFAULT_PREFETCH = 4  # batches
 LIMIT = 1025  # of processes, of threads and of batches read ahead: more is a slip of the pen
 
@@ -56,8 +57,8 @@ class Reader:
       batch_size: B, examples of the global batch.
       num_workers: processes that read ahead; 0 for threads; None for `default_workers`, unless
         num_threads is set.
-      num_threads: that read ahead where there are no processes; None is one a CPU core, at most
-        `MAX_DEFAULT_THREADS`; 0 reads in the caller's thread.
+      num_threads: that read ahead where there are no processes; None for `default_threads`;
+        0 reads in the caller's thread.
       prefetch: batches of this host read ahead, of b * h * w * c bytes each.
       process_index, process_count: this host and H.
       skip_bad_examples: mask examples that cannot be decoded rather than raise.
@@ -136,7 +137,7 @@ class Reader:
         number, threads = self.num_workers, self.num_threads
         if number is None:
             number = default_workers(self._maker) if threads is None else 0
-        threads = default_threads() if threads is None else threads
+        threads = default_threads(self._maker) if threads is None else threads
         # No process without a chunk: each takes a while to start, at every evaluation.
         number = min(number, num_batches * math.ceil(self.rows_per_process / CHUNK))
         if not number and not threads:
@@ -244,18 +245,24 @@ class Preprocessed:
 
 
 def default_workers(maker: RowMaker) -> int:
-    """A process for each core where images are decoded; else 0, for threads, which start at once.
+    """A process for each core where images are decoded, or cores are many; else 0, for threads.
 
     Processes were 9 % faster than threads on two cores (experiments/input_pipeline), since an
-    image's 0.2 ms of Python hold up the other threads; with more cores they hold up more.
+    image's 0.2 ms of Python hold up the other threads. Where pixels are in memory, a row is 0.1 ms
+    of Python and little else: on few cores a thread, which starts at once, is enough.
     """
     cores = num_cores()
-    return min(cores, MAX_DEFAULT_WORKERS) if maker.decodes and cores > 1 else 0
+    uses_processes = cores > 1 if maker.decodes else cores > FEW_CORES
+    return min(cores, MAX_DEFAULT_WORKERS) if uses_processes else 0
 
 
-def default_threads() -> int:
-    """The CPU cores this process may use, at most `MAX_DEFAULT_THREADS`."""
-    return min(MAX_DEFAULT_THREADS, num_cores())
+def default_threads(maker: RowMaker) -> int:
+    """One a core, at most `MAX_DEFAULT_THREADS`, where images are decoded; else 1.
+
+    Python runs one at a time, and decoding alone lets the others run meanwhile: with two threads
+    for digits in memory, a training on two cores waited for data twice as long as with one.
+    """
+    return min(MAX_DEFAULT_THREADS, num_cores()) if maker.decodes else 1
 
 
 def _checked(step: int) -> int:
