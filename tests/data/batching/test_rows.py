@@ -41,7 +41,7 @@ def rows(source, positions=None, **settings):
     maker = RowMaker(source=source, transform=same, **settings)
     positions = np.arange(len(source)) if positions is None else np.asarray(positions)
     batch = maker.empty(len(positions))
-    bad = maker.fill(positions, batch)
+    bad = maker.fill(positions, maker.numbers(positions), batch)
     return batch, bad
 
 

@@ -127,7 +127,7 @@ class Reader:
 
     def _make(self, positions: np.ndarray) -> Batch:
         batch = self._maker.empty(len(positions))
-        for bad in self._maker.fill(positions, batch):
+        for bad in self._maker.fill(positions, self._maker.numbers(positions), batch):
             self._note(bad)
         return batch
 

@@ -145,7 +145,7 @@ class Worker:
             if self._hello is not None:
                 self._pipe.send(tuple(self._hello))
                 self._hello = None
-            self._pipe.send((chunk.slot, chunk.start, chunk.positions))
+            self._pipe.send((chunk.slot, chunk.start, chunk.positions, chunk.numbers))
             bad, error = self._pipe.recv()
         except (OSError, EOFError) as closed:
             raise self._died() from closed
@@ -182,12 +182,12 @@ def main(pipe: Connection) -> None:
         slots = map_shared(*hello.slots)
         maker = None
         while True:
-            slot, start, positions = pipe.recv()
+            slot, start, positions, numbers = pipe.recv()
             rows = rows_of(hello.layout.batch(slots, slot), start, len(positions))
             try:
                 # Loaded here, so that what goes wrong in it is an answer, too.
                 maker = maker or _unpickled(hello.maker, [arrays[p] for p in places])
-                answer = maker.fill(positions, rows), None
+                answer = maker.fill(positions, numbers, rows), None
             except BaseException as error:
                 answer = None, portable(error)
             pipe.send(answer)

@@ -78,17 +78,28 @@ class RowMaker:
         """A batch without content."""
         return {name: np.empty((size, *shape), dtype) for name, (shape, dtype) in self.spec.items()}
 
-    def fill(self, positions: np.ndarray, batch: Batch) -> list[BadExample]:
+    def numbers(self, positions: np.ndarray) -> np.ndarray:
+        """int64[b] positions -> int64[b] numbers of examples.
+
+        For a whole batch at once: 16 positions take as long as 256, some 0.7 ms.
+        """
+        return positions if self.order is None else self.order(positions)
+
+    def fill(self, positions: np.ndarray, numbers: np.ndarray, batch: Batch) -> list[BadExample]:
         """Writes the rows of int64[b] positions; returns what was skipped.
+
+        Args:
+          positions: which draw the random numbers.
+          numbers: of the examples there, see above.
+          batch: to be written.
 
         Raises:
           InputError: naming the example, if its row has another shape than the others'.
           UnreadableExample: unless such are skipped.
         """
-        examples = positions if self.order is None else self.order(positions)
-        bad = []
-        for i, (position, number) in enumerate(zip(positions.tolist(), examples, strict=True)):
-            found = None if position == PADDING else self._row(position, int(number), bad)
+        bad, rows_of = [], zip(positions.tolist(), numbers.tolist(), strict=True)
+        for i, (position, number) in enumerate(rows_of):
+            found = None if position == PADDING else self._row(position, number, bad)
             for name, rows in batch.items():
                 rows[i] = 0 if found is None else found[name]
             if found is None:

@@ -29,12 +29,14 @@ class Chunk(NamedTuple):
       slot: its place in shared memory, if it is there.
       start: the first of the rows.
       positions: of the rows, int64[m].
+      numbers: of their examples, int64[m].
     """
 
     batch: Batch
     slot: int
     start: int
     positions: np.ndarray
+    numbers: np.ndarray
 
     @property
     def rows(self) -> Batch:
@@ -80,10 +82,11 @@ class Threads:
             self._tasks.put(None)
 
     def _start(self, batch: Batch, slot: int, positions: np.ndarray) -> tuple[Batch, list[Future]]:
-        futures = []
+        futures, numbers = [], self._maker.numbers(positions)
         for start in range(0, len(positions), CHUNK):
+            rows = slice(start, start + CHUNK)
             futures.append(Future())
-            chunk = Chunk(batch, slot, start, positions[start : start + CHUNK])
+            chunk = Chunk(batch, slot, start, positions[rows], numbers[rows])
             self._tasks.put((futures[-1], chunk))
         return batch, futures
 
@@ -100,7 +103,7 @@ class Threads:
             del future, told, answer
 
     def _make(self, number: int, chunk: Chunk) -> list[BadExample]:
-        return self._maker.fill(chunk.positions, chunk.rows)
+        return self._maker.fill(chunk.positions, chunk.numbers, chunk.rows)
 
 
 def read_ahead(
