@@ -1,7 +1,7 @@
 """The settings of a crop: which keys each kind uses, and what a dialect puts where none is set."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from vit_jax import sections
 from vit_jax.data.augment.crops import RANDOM, InceptionCrop, ResizedWindow, Shift, Unmoved
@@ -31,6 +31,16 @@ CROPS = {
 SIMPLE_PADDING = 4  # pixels; DeiT III, whose code reflects
 
 
+class _Common(TypedDict):
+    """What all crops that resample have; see `InceptionCrop`."""
+
+    size: tuple[int, int]
+    channels: int
+    resamples: tuple[Resample, ...]
+    min_visible: float
+    scaled_decode: bool
+
+
 def build_crop(
     *,
     preprocessing: Preprocessing,
@@ -55,26 +65,27 @@ def build_crop(
             preprocessing = replace(preprocessing, resize="crop")
         return Unmoved(preprocessing=preprocessing, min_visible=min_visible)
     settings = {key: settings[key] for key in used}
-    builders = {
-        "inception": _inception,
-        "resize_small": _resize_small,
-        "simple": _simple,
-        "shift": _shift,
-    }
-    return builders[crop](preprocessing, dialect, min_visible, **settings)
+    if crop == "shift":
+        return _shift(preprocessing, min_visible, **settings)
+    builders = {"inception": _inception, "resize_small": _resize_small, "simple": _simple}
+    resampling = {key: settings.pop(key) for key in _RESAMPLED}
+    common = _Common(
+        size=preprocessing.image_size,
+        channels=preprocessing.channels,
+        resamples=_resamples(preprocessing, dialect, crop, **resampling),
+        min_visible=min_visible,
+        scaled_decode=bool(resampling["scaled_decode"]),
+    )
+    return builders[crop](common, dialect, **settings)
 
 
 def _inception(
-    preprocessing: Preprocessing,
+    common: _Common,
     dialect: str | None,
-    min_visible: float,
     *,
     min_area: float | None,
     max_area: float | None,
     aspect_ratios: tuple[float, float] | None,
-    interpolation: str | None,
-    antialias: bool | None,
-    scaled_decode: bool | None,
 ) -> InceptionCrop:
     own = dialect_of(dialect, where="augment.dialect") or TORCHVISION
     low = own.crop_area[0] if min_area is None else sections.number(min_area, "augment.min_area")
@@ -90,86 +101,59 @@ def _inception(
             f"augment.aspect_ratios is {ratio}; allowed: (least, largest), above 0 and in order."
         )
     return InceptionCrop(
-        size=preprocessing.image_size,
-        channels=preprocessing.channels,
-        resamples=_resamples(
-            preprocessing, dialect, "train_interpolation", interpolation, antialias, scaled_decode
-        ),
+        **common,
         law=own.crop_law,
         area=(low, high),
         ratio=ratio,
         attempts=own.crop_attempts,
-        min_visible=min_visible,
-        scaled_decode=bool(scaled_decode),
     )
 
 
 def _resize_small(
-    preprocessing: Preprocessing,
+    common: _Common,
     dialect: str | None,
-    min_visible: float,
     *,
     short_side: int | None,
-    interpolation: str | None,
-    antialias: bool | None,
-    scaled_decode: bool | None,
 ) -> ResizedWindow:
-    least = max(preprocessing.image_size)
+    least = max(common["size"])
     if short_side is None:
         short_side = round(least / DEFAULT_CROP_FRACTION)
     if sections.positive_int(short_side, "augment.short_side") < least:
         raise InputError(f"augment.short_side is {short_side}; allowed: {least} pixels or more.")
     return ResizedWindow(
-        size=preprocessing.image_size,
-        channels=preprocessing.channels,
-        resamples=_resamples(
-            preprocessing, dialect, "crop_interpolation", interpolation, antialias, scaled_decode
-        ),
+        **common,
         short_side=short_side,
         padding=0,
         padding_mode="constant",
         dialect=dialect,
-        min_visible=min_visible,
-        scaled_decode=bool(scaled_decode),
     )
 
 
 def _simple(
-    preprocessing: Preprocessing,
+    common: _Common,
     dialect: str | None,
-    min_visible: float,
     *,
     padding: int | None,
     padding_mode: str | None,
-    interpolation: str | None,
-    antialias: bool | None,
-    scaled_decode: bool | None,
 ) -> ResizedWindow:
     padding = SIMPLE_PADDING if padding is None else padding
     mode = _padding_mode(
         padding,
         "reflect" if padding_mode is None else padding_mode,
         "simple",
-        preprocessing.image_size,
+        common["size"],
     )
     return ResizedWindow(
-        size=preprocessing.image_size,
-        channels=preprocessing.channels,
-        resamples=_resamples(
-            preprocessing, dialect, "crop_interpolation", interpolation, antialias, scaled_decode
-        ),
-        short_side=max(preprocessing.image_size),
+        **common,
+        short_side=max(common["size"]),
         padding=padding,
         padding_mode=mode,
         dialect=dialect,
-        min_visible=min_visible,
-        scaled_decode=bool(scaled_decode),
     )
 
 
 def _shift(
     preprocessing: Preprocessing,
-    dialect: str | None,
     min_visible: float,
     *,
     padding: int | None,
@@ -189,7 +173,8 @@ def _shift(
 def _resamples(
     preprocessing: Preprocessing,
     dialect: str | None,
-    default: str,
+    crop: str,
+    *,
     interpolation: str | None,
     antialias: bool | None,
     scaled_decode: bool | None,
@@ -199,6 +184,7 @@ def _resamples(
     if antialias is None:
         antialias = own.antialias if own else preprocessing.antialias
     if interpolation is None:
+        default = "train_interpolation" if crop == "inception" else "crop_interpolation"
         interpolation = getattr(own, default) if own else preprocessing.interpolation
     names = RANDOM if interpolation == "random" else (interpolation,)
     if scaled_decode and (not antialias or "area" in names):

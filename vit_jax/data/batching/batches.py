@@ -24,7 +24,6 @@ from vit_jax.data.batching.order import Order
 from vit_jax.data.batching.processes import Processes
 from vit_jax.data.batching.rows import (
     PADDING,
-    SKIP_HINT,
     BadExample,
     Batch,
     RowMaker,
@@ -37,7 +36,7 @@ from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.data.videos.clips import Clip
 from vit_jax.errors import InputError
 
-__all__ = ["SKIP_HINT", "Batch", "EvalData", "TrainData"]
+__all__ = ["Batch", "EvalData", "TrainData"]
 
 MAX_DEFAULT_THREADS = 16  # more rarely helps, as Python runs one at a time
 MAX_DEFAULT_WORKERS = 64
