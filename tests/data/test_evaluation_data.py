@@ -1,11 +1,11 @@
 """Evaluation scores each example once on any number of hosts; unreadable ones are never lost."""
 
 import dataclasses
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+from batch_checks import assert_same, joined, take
 from PIL import Image
 
 from vit_jax.data import pipeline
@@ -16,23 +16,6 @@ from vit_jax.errors import InputError
 def digits(**changed):
     config = {"source": "digits", "batch_size": 64, "image_size": 8, "seed": 3, "num_threads": 2}
     return pipeline.build(**{**config, "augment": {"crop": "shift", "padding": 2}, **changed})
-
-
-def take(iterator, n):
-    taken = list(itertools.islice(iterator, n))
-    iterator.close()
-    return taken
-
-
-def joined(parts):
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-
-def assert_same(left, right):
-    assert left.keys() == right.keys() == {"image", "label", "mask", "index"}
-    for key in left:
-        assert left[key].dtype == right[key].dtype
-        assert np.array_equal(left[key], right[key]), key
 
 
 # evaluation
@@ -107,17 +90,14 @@ def damaged(tmp_path):
     return tmp_path, str(bad)
 
 
+def of_folder(root, **settings):
+    return pipeline.build(source=f"folder:{root}", batch_size=4, image_size=16, seed=0, **settings)
+
+
 @pytest.mark.parametrize("num_workers, num_threads", [(0, 0), (0, 3), (2, 0)])
 def test_unreadable_example_stops_with_its_name_and_a_hint(damaged, num_workers, num_threads):
     root, bad = damaged
-    data = pipeline.build(
-        source=f"folder:{root}",
-        batch_size=4,
-        image_size=16,
-        seed=0,
-        num_workers=num_workers,
-        num_threads=num_threads,
-    )
+    data = of_folder(root, num_workers=num_workers, num_threads=num_threads)
     for batches_read in (
         data.train.iterate(),
         iter(data.evaluation(pipeline.EvalSettings(split="train"))),
@@ -135,11 +115,8 @@ def test_unreadable_example_stops_with_its_name_and_a_hint(damaged, num_workers,
 @pytest.mark.parametrize("num_workers, num_threads", [(0, 0), (0, 3), (2, 0)])
 def test_skipped_example_is_masked_and_counted_once(damaged, num_workers, num_threads, caplog):
     root, bad = damaged
-    data = pipeline.build(
-        source=f"folder:{root}",
-        batch_size=4,
-        image_size=16,
-        seed=0,
+    data = of_folder(
+        root,
         num_workers=num_workers,
         num_threads=num_threads,
         skip_bad_examples=True,
@@ -161,11 +138,10 @@ def test_skipped_example_is_masked_and_counted_once(damaged, num_workers, num_th
 
 def test_channels_come_from_the_first_readable_image(damaged):
     root, bad = damaged
-    config = {"source": f"folder:{root}", "batch_size": 4, "image_size": 16, "seed": 0}
     Path(bad).rename(Path(bad).with_name("00.png"))
     with pytest.raises(UnreadableExample, match=r"00\.png.*data.skip_bad_examples=True"):
-        pipeline.build(**config)
-    data = pipeline.build(**config, skip_bad_examples=True)
+        of_folder(root)
+    data = of_folder(root, skip_bad_examples=True)
     assert data.preprocessing.channels == 3
     with pytest.raises(InputError, match="no readable image"):
-        pipeline.build(**config, skip_bad_examples=True, train="train[:1]")
+        of_folder(root, skip_bad_examples=True, train="train[:1]")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from batch_checks import assert_same, joined, take
 
 from vit_jax.data import pipeline
 from vit_jax.data.batching import batches
@@ -28,23 +29,6 @@ def digits(**changed):
         "prefetch": 2,
     }
     return pipeline.build(**{**config, **changed})
-
-
-def take(iterator, n):
-    taken = list(itertools.islice(iterator, n))
-    iterator.close()
-    return taken
-
-
-def joined(parts):
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-
-def assert_same(left, right):
-    assert left.keys() == right.keys() == {"image", "label", "mask", "index"}
-    for key in left:
-        assert left[key].dtype == right[key].dtype
-        assert np.array_equal(left[key], right[key]), key
 
 
 # training

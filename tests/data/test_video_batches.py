@@ -1,9 +1,8 @@
 """Clips in batches: frames by the sampling's law, one augmentation a clip, every host the same."""
 
-import itertools
-
 import numpy as np
 import pytest
+from batch_checks import take
 from PIL import Image
 
 from vit_jax.data import pipeline
@@ -79,9 +78,7 @@ def test_hosts_and_workers_change_nothing(folder):
         parts = []
         for i in range(hosts):
             settings = dict(process_index=i, process_count=hosts, augment=augment, **workers)
-            iterator = data(folder, **settings).train.iterate(1)
-            parts.append(list(itertools.islice(iterator, 3)))
-            iterator.close()
+            parts.append(take(data(folder, **settings).train.iterate(1), 3))
         for step, of_hosts in enumerate(zip(*parts, strict=True), 1):
             found = np.concatenate([batch["video"] for batch in of_hosts])
             assert np.array_equal(found, whole(step)["video"])
