@@ -3,8 +3,7 @@
 Pillow stays the law. What is here returns None wherever it is not certain to give Pillow's
 pixels bit for bit: for a file that is damaged in any way, or of a rare kind (CMYK, lossless,
 arithmetic coding, 12 bits); Pillow then reads the file or says why not. A batch therefore does
-not depend on which decoders are installed.
-experiments/input_pipeline measures what they save.
+not depend on which decoders are installed; experiments/input_pipeline measures what they save.
 
 The format is that of ITU-T T.81; 'stored' and 'shown' as in `orientation.py`.
 """
