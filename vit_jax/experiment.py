@@ -251,6 +251,7 @@ def build_learner(
         ),
         settings=sections.call(TrainSettings, config["train"], where="config.train"),
         num_steps=num_steps,
+        rules=sharding.read_rules(config["mesh"].get("rules", ())),
     )
 
 

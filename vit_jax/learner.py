@@ -22,7 +22,7 @@ from vit_jax.data import pipeline
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator
-from vit_jax.train import activations, optimizer, sharding, step
+from vit_jax.train import activations, optimizer, patterns, placement, sharding, step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,11 +124,13 @@ class Learner:
     optimizer: optimizer.Optimizer
     settings: TrainSettings
     num_steps: int
+    rules: patterns.Rules = sharding.TENSOR_RULES  # of where the mesh splits the state
 
     def abstract_state(self) -> TrainState:
-        """The state's shapes, types and places."""
+        """The state's shapes, types and places; refuses a mesh or rules without effect."""
         shapes = jax.eval_shape(self._init)
-        places = sharding.state_sharding(shapes, self.mesh)
+        placement.check(shapes.params, self.mesh, self.rules)
+        places = sharding.state_sharding(shapes, self.mesh, self.rules)
         return jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places
         )

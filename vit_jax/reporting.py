@@ -12,7 +12,7 @@ from vit_jax.analysis import cost
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.learner import Learner
-from vit_jax.train import sinks
+from vit_jax.train import placement, sinks
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.console import ConsoleSink
 from vit_jax.train.logger import NonFinite, RunLogger
@@ -45,10 +45,12 @@ def summary(learner: Learner, data: pipeline.DataSet, folder: Workdir, start: in
     flops = learner.flops_per_example() / cost.TRAINING_FACTOR
     mesh = " × ".join(f"{axis} {size}" for axis, size in learner.mesh.shape.items())
     begin = f"resuming after step {start}" if start else "starting"
+    whole = placement.notes(learner.abstract_state().params, learner.mesh, learner.rules)
     return (
         f"{begin}: {learner.num_steps:,} steps of {data.train.batch_size} examples from "
         f"{len(data.train.source):,} | {parameters:,} parameters, {flops / 1e9:.3g} GFLOPs forward "
         f"an example | {jax.device_count()} {jax.devices()[0].device_kind} ({mesh}) | {folder.path}"
+        + "".join(f"\nnote: {note}" for note in whole)
     )
 
 

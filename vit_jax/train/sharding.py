@@ -6,11 +6,12 @@ arithmetic of a step does not change with the mesh, only where it happens.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from vit_jax.errors import InputError
@@ -26,25 +27,70 @@ TENSOR_RULES = (
     (r".*blocks/attention/(query|key|value)/kernel", (None, None, "tensor", None)),
     (r".*blocks/attention/(query|key|value)/bias", (None, "tensor", None)),
     (r".*blocks/attention/out/kernel", (None, "tensor", None, None)),
-    (r".*blocks/mlp/up/kernel", (None, None, "tensor")),
-    (r".*blocks/mlp/up/bias", (None, "tensor")),
-    (r".*blocks/mlp/down/kernel", (None, "tensor", None)),
+    (r".*blocks/(mlp|token_mlp|channel_mlp)/(up|gate)/kernel", (None, None, "tensor")),
+    (r".*blocks/(mlp|token_mlp|channel_mlp)/(up|gate)/bias", (None, "tensor")),
+    (r".*blocks/(mlp|token_mlp|channel_mlp)/down/kernel", (None, "tensor", None)),
     (r".*", ()),
 )
 
 
-def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """A mesh over all devices; one axis may be -1, which takes what the others leave."""
-    devices = jax.devices()
+def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Sequence[Any] = ()) -> Mesh:
+    """`config.mesh`: a mesh over all devices.
+
+    Args:
+      data, fsdp, tensor: sizes of the axes; one may be -1, which takes what the others leave.
+      rules: of one's own, in front of `TENSOR_RULES`; see `read_rules`, which the state's
+        placement has to be given.
+
+    Devices of one process stand together, so that its rows of a batch are one block. On the TPUs
+    of a single process the order follows their torus instead.
+    """
+    read_rules(rules)
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
     sizes = _axis_sizes(len(devices), data, fsdp, tensor)
+    if devices[0].platform == "tpu" and jax.process_count() == 1:
+        # A physical axis may have to serve several of ours.
+        ordered = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        return Mesh(ordered, AXES)
     return Mesh(np.asarray(devices).reshape(sizes), AXES)
 
 
 def make_abstract_mesh(
-    *, num_devices: int, data: int = -1, fsdp: int = 1, tensor: int = 1
+    *,
+    num_devices: int,
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    rules: Sequence[Any] = (),
 ) -> AbstractMesh:
     """The same over devices that need not be there; shapes can be placed on it, but no arrays."""
+    read_rules(rules)
     return AbstractMesh(_axis_sizes(num_devices, data, fsdp, tensor), AXES)
+
+
+def read_rules(given: Sequence[Any] = ()) -> patterns.Rules:
+    """`config.mesh.rules` and then the built-in ones; the first that matches a path holds.
+
+    A rule is (pattern, axes). The pattern matches the end of a parameter's path, from the start of
+    a name on. The axes say for each axis of the parameter along which axis of the mesh it is split:
+    'tensor', 'fsdp', a list of several, or None; `fsdp` is added where it is free. In place of the
+    axes None leaves a parameter whole.
+    """
+    where = "config.mesh.rules"
+    own = []
+    for pattern, axes in patterns.check(given, where=where):
+        is_list = isinstance(axes, (list, tuple))
+        names = jax.tree.leaves(list(axes)) if is_list else []
+        is_known = all(name in AXES for name in names) and len(set(names)) == len(names)
+        if not is_known or not (is_list or axes is None):
+            raise InputError(
+                f"{where} has {axes!r} for {pattern!r}; allowed: None, or a list with None, one or "
+                f"several of {', '.join(AXES)} for each axis of the parameter, none of them twice."
+            )
+        if is_list:
+            axes = tuple(tuple(a) if isinstance(a, list) else a for a in axes)
+        own.append((rf"(?:.*/)?(?:{pattern})", axes))
+    return (*own, *TENSOR_RULES)
 
 
 def _axis_sizes(num_devices: int, *given: int) -> tuple[int, ...]:
@@ -70,8 +116,8 @@ def state_sharding(
     """
 
     def place(path: str, leaf: Any) -> NamedSharding:
-        spec = patterns.match(rules, path, where="config.mesh.rules")
-        return NamedSharding(mesh, _fit(spec, leaf.shape, mesh))
+        axes = patterns.match(rules, path, where="config.mesh.rules")
+        return NamedSharding(mesh, _fit(axes, leaf.shape, mesh))
 
     return patterns.map_paths(place, state)
 
@@ -94,10 +140,13 @@ def check_batch_size(
 ) -> None:
     """Raises unless every device gets equally many rows of every microbatch."""
     shards = num_batch_shards(mesh)
-    if batch_size < 1 or batch_size % (shards * accum_steps):
+    step = shards * accum_steps
+    if batch_size < 1 or batch_size % step:
+        above = max(1, -(-batch_size // step)) * step
         raise InputError(
-            f"{where} is {batch_size}; allowed: a positive multiple of {shards * accum_steps} "
-            f"({shards} devices that share the batch × {accum_steps} accumulation steps)."
+            f"{where} is {batch_size}; allowed: a positive multiple of {step} ({shards} devices "
+            f"that share the batch × {accum_steps} accumulation steps), the next is {above}; or a "
+            "mesh that shares it among fewer (config.mesh.tensor)."
         )
 
 
@@ -114,13 +163,20 @@ def to_devices(batches: Iterable[Mapping[str, Any]], mesh: Mesh) -> Iterator[dic
         }
 
 
-def _fit(spec: tuple, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
+def _fit(wanted: tuple | None, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """Drops axes that do not divide; adds `fsdp` along the largest axis that it divides."""
-    axes = list(spec)[: len(shape)] + [None] * (len(shape) - len(spec))
-    axes = [a if a and d % mesh.shape[a] == 0 else None for a, d in zip(axes, shape, strict=True)]
-    fsdp = mesh.shape["fsdp"]
-    if fsdp > 1 and math.prod(shape) >= SMALLEST_SPLIT:
+    if wanted is None:
+        return PartitionSpec()
+    axes = list(wanted)[: len(shape)] + [None] * (len(shape) - len(wanted))
+    axes = [a if d % num_parts(a, mesh) == 0 else None for a, d in zip(axes, shape, strict=True)]
+    fsdp, is_used = mesh.shape["fsdp"], "fsdp" in jax.tree.leaves(axes)
+    if fsdp > 1 and not is_used and math.prod(shape) >= SMALLEST_SPLIT:
         free = [i for i, a in enumerate(axes) if a is None and shape[i] % fsdp == 0]
         if free:
             axes[max(free, key=lambda i: shape[i])] = "fsdp"
     return PartitionSpec(*axes)
+
+
+def num_parts(axes: str | tuple[str, ...] | None, mesh: Mesh | AbstractMesh) -> int:
+    """Parts of an axis of an array that these axes of the mesh make."""
+    return math.prod(mesh.shape[axis] for axis in jax.tree.leaves(axes))
