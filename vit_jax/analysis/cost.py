@@ -12,20 +12,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core as jax_core
 
-# Dense bfloat16 FLOP/s of one device, from the vendors' data sheets, by a part of
-# `device.device_kind` in lower case; the first that fits.
-PEAK_FLOPS = (
-    ("h200", 989e12),
-    ("h100", 989e12),
-    ("a100", 312e12),
-    ("v100", 125e12),
-    ("tpu v6", 918e12),
-    ("tpu v5 lite", 197e12),  # as v5e calls itself
-    ("tpu v5e", 197e12),
-    ("tpu v5", 459e12),  # as v5p calls itself
-    ("tpu v4", 275e12),
-    ("tpu v3", 61.5e12),  # 123e12 a chip, of which each of the two cores is a device
-)
+from vit_jax.analysis import devices
+
 # A backward pass multiplies twice for each product of the forward pass.
 TRAINING_FACTOR = 3
 # Modules of this name hold the parameters of several layers, stacked along the first axis.
@@ -43,9 +31,9 @@ class Parameters(NamedTuple):
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """Peak FLOP/s of a device; None where it is not known (CPUs)."""
-    kind = device.device_kind.lower()
-    return next((peak for part, peak in PEAK_FLOPS if part in kind), None)
+    """Peak bfloat16 FLOP/s of a device; None where it is not known (CPUs)."""
+    name = devices.name_of(device)
+    return None if name is None else devices.DEVICES[name].peak_flops
 
 
 def count_parameters(params: Any) -> int:
