@@ -73,14 +73,16 @@ def count_trained(update: Callable[[Any, Any], Any], params: Any) -> int:
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of one call of `function`; the arguments may be shapes."""
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count_program(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr: jax_core.Jaxpr) -> int:
-    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+def count_program(jaxpr: jax_core.Jaxpr) -> int:
+    """`count_flops` of a traced program."""
+    return sum(count_equation(equation) for equation in jaxpr.eqns)
 
 
-def _count_equation(equation: Any) -> int:
+def count_equation(equation: Any) -> int:
+    """FLOPs of one equation of a traced program, the programs that it runs included."""
     name = equation.primitive.name
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
@@ -92,7 +94,7 @@ def _count_equation(equation: Any) -> int:
         outputs = equation.params["dimension_numbers"].rhs_spec[0]
         per_output = math.prod(kernel) // kernel[outputs]
         return 2 * per_output * math.prod(equation.outvars[0].aval.shape)
-    inner = sum(_count(jaxpr) for jaxpr in inner_programs(equation))
+    inner = sum(count_program(jaxpr) for jaxpr in inner_programs(equation))
     return inner * equation.params["length"] if name == "scan" else inner
 
 

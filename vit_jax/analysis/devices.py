@@ -27,6 +27,8 @@ class Device:
       kinds: parts of `device.device_kind` in lower case by which JAX's devices are known.
       peak_flops: FLOP/s in bfloat16 (V100: float16); None where it is not known.
       peak_flops_fp8: FLOP/s in 8-bit floats; None where products of these have no hardware.
+      peak_flops_float32: FLOP/s of float32 at JAX's default precision: TensorFloat-32 on GPUs
+        that have it, bfloat16 on TPUs.
       memory_bytes, memory_bandwidth: of the device's own memory.
       bandwidth_within, bandwidth_across: bytes/s of a device within and between nodes.
       devices_per_node: see above.
@@ -37,6 +39,7 @@ class Device:
     backend: str
     peak_flops: float | None = None
     peak_flops_fp8: float | None = None
+    peak_flops_float32: float | None = None
     memory_bytes: float | None = None
     memory_bandwidth: float | None = None
     bandwidth_within: float | None = None
@@ -44,11 +47,19 @@ class Device:
     devices_per_node: int = 1
 
 
-def _gpu(*kinds: str, peak: float, memory: tuple[float, float], links: tuple[float, float], **more):
+def _gpu(
+    *kinds: str,
+    peak: float,
+    float32: float,
+    memory: tuple[float, float],
+    links: tuple[float, float],
+    **more,
+):
     return Device(
         kinds=kinds,
         backend="gpu",
         peak_flops=peak,
+        peak_flops_float32=float32,
         memory_bytes=memory[0],
         memory_bandwidth=memory[1],
         bandwidth_within=links[0],
@@ -65,6 +76,7 @@ def _tpu(
         kinds=kinds,
         backend="tpu",
         peak_flops=peak,
+        peak_flops_float32=peak,
         memory_bytes=memory[0],
         memory_bandwidth=memory[1],
         bandwidth_within=links[0],
@@ -77,20 +89,42 @@ GIB = 2**30  # Google's pages say GiB, or mean it
 # The order counts: the first whose kind is a part of the device's own name is the one.
 DEVICES = {
     "b200": _gpu(
-        "b200", peak=2250e12, peak_flops_fp8=4500e12, memory=(180e9, 8e12), links=(900e9, 50e9)
+        "b200",
+        peak=2250e12,
+        float32=1100e12,
+        peak_flops_fp8=4500e12,
+        memory=(180e9, 8e12),
+        links=(900e9, 50e9),
     ),
     "h200": _gpu(
-        "h200", peak=989e12, peak_flops_fp8=1979e12, memory=(141e9, 4.8e12), links=(450e9, 50e9)
+        "h200",
+        peak=989e12,
+        float32=494e12,
+        peak_flops_fp8=1979e12,
+        memory=(141e9, 4.8e12),
+        links=(450e9, 50e9),
     ),
     "h100": _gpu(
-        "h100", peak=989e12, peak_flops_fp8=1979e12, memory=(80e9, 3.35e12), links=(450e9, 50e9)
+        "h100",
+        peak=989e12,
+        float32=494e12,
+        peak_flops_fp8=1979e12,
+        memory=(80e9, 3.35e12),
+        links=(450e9, 50e9),
     ),
     "a100-40": _gpu(
-        "a100-sxm4-40", "a100-pcie-40", peak=312e12, memory=(40e9, 1.555e12), links=(300e9, 25e9)
+        "a100-sxm4-40",
+        "a100-pcie-40",
+        peak=312e12,
+        float32=156e12,
+        memory=(40e9, 1.555e12),
+        links=(300e9, 25e9),
     ),
-    "a100": _gpu("a100", peak=312e12, memory=(80e9, 2.039e12), links=(300e9, 25e9)),
-    "v100-32": _gpu("v100-sxm2-32", peak=125e12, memory=(32e9, 900e9), links=(150e9, 6.25e9)),
-    "v100": _gpu("v100", peak=125e12, memory=(16e9, 900e9), links=(150e9, 6.25e9)),
+    "a100": _gpu("a100", peak=312e12, float32=156e12, memory=(80e9, 2.039e12), links=(300e9, 25e9)),
+    "v100-32": _gpu(
+        "v100-sxm2-32", peak=125e12, float32=15.7e12, memory=(32e9, 900e9), links=(150e9, 6.25e9)
+    ),
+    "v100": _gpu("v100", peak=125e12, float32=15.7e12, memory=(16e9, 900e9), links=(150e9, 6.25e9)),
     "v6e": _tpu(
         "tpu v6", peak=918e12, memory=(32 * GIB, 1.638e12), links=(180e9, 12.5e9), slice=256
     ),

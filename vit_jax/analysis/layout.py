@@ -107,6 +107,11 @@ def _broadcast(equation, given, shape):
     return equation.params["broadcast_dimensions"][given[0]]
 
 
+def _stack(equation, given, shape):
+    found = next(d for d in given if d is not None)
+    return found + (found >= equation.params["axis"])
+
+
 def _squeeze(equation, given, shape):
     return given[0] - sum(d < given[0] for d in equation.params["dimensions"])
 
@@ -141,6 +146,7 @@ RULES = {
     "transpose": _transpose,
     "broadcast_in_dim": _broadcast,
     "squeeze": _squeeze,
+    "stack": _stack,
     "reshape": _reshape,
     "dot_general": _product,
     **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin"), _reduce),

@@ -41,7 +41,7 @@ def saved_bytes(
 
     jaxpr = jax.make_jaxpr(forward)(params, *inputs).jaxpr
     own = {v for equation in jaxpr.eqns for v in equation.outvars}
-    size = _Sizes(jaxpr, splits)
+    size = Sizes(jaxpr, splits)
     return sum(map(size.of, own & _variables(jaxpr.outvars)))
 
 
@@ -50,10 +50,16 @@ def peak_bytes(function: Callable[..., Any], *inputs: Any, splits: Sequence[Spli
 
     With `splits`, of the leaves of `inputs`, bytes are of one device.
     """
-    return _peak(jax.make_jaxpr(function)(*inputs).jaxpr, splits)
+    return peak_of(jax.make_jaxpr(function)(*inputs).jaxpr, splits)
 
 
-class _Sizes:
+def results_of(jaxpr: jax_core.Jaxpr, splits: Sequence[Split] = ()) -> int:
+    """Bytes of a program's results on one device."""
+    own = {v for equation in jaxpr.eqns for v in equation.outvars}
+    return sum(map(Sizes(jaxpr, splits).of, _variables(jaxpr.outvars) & own))
+
+
+class Sizes:
     """Bytes of a program's variables on one device."""
 
     def __init__(self, jaxpr: jax_core.Jaxpr, splits: Sequence[Split]):
@@ -78,9 +84,12 @@ class _Sizes:
         return [[Split(ways, inputs[i]) for ways, inputs in pairs] for i in programs]
 
 
-def _peak(jaxpr: jax_core.Jaxpr, splits: Sequence[Split]) -> int:
-    """A variable lives from the equation that makes it to the last one that reads it."""
-    size = _Sizes(jaxpr, splits)
+def peak_of(jaxpr: jax_core.Jaxpr, splits: Sequence[Split] = ()) -> int:
+    """`peak_bytes` of a traced program.
+
+    A variable lives from the equation that makes it to the last one that reads it.
+    """
+    size = Sizes(jaxpr, splits)
     own = {v for equation in jaxpr.eqns for v in equation.outvars}
     readers = [equation.invars for equation in jaxpr.eqns] + [jaxpr.outvars]
     last = {v: i for i, variables in enumerate(readers) for v in _variables(variables) & own}
@@ -95,15 +104,15 @@ def _peak(jaxpr: jax_core.Jaxpr, splits: Sequence[Split]) -> int:
     return highest
 
 
-def _inner_bytes(equation: Any, size: _Sizes) -> int:
+def _inner_bytes(equation: Any, size: Sizes) -> int:
     """What an equation's programs need beside its results."""
     most = 0
     for program, splits in zip(cost.inner_programs(equation), size.inner(equation), strict=True):
         # A scan's results are stacks of what one pass makes; elsewhere they are the very same.
         is_result = equation.primitive.name != "scan"
-        inner = _Sizes(program, splits)
+        inner = Sizes(program, splits)
         results = sum(map(inner.of, _variables(program.outvars))) if is_result else 0
-        most = max(most, _peak(program, splits) - results)
+        most = max(most, peak_of(program, splits) - results)
     return most
 
 
