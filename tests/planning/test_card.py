@@ -113,7 +113,7 @@ def test_state_bytes_are_exact():
     averaged = card(train=dict(num_steps=9, ema_decay=0.9))["memory_bytes"]
     assert averaged["averaged_parameters"] == 4 * p
     assert averaged["batch"] == 64 * (16 * 16 * 3 + 4 + 1 + 4)  # image, label, mask, index
-    parts = set(averaged) - {"total", "activations_per_image"}
+    parts = set(averaged) - {"total"}
     assert averaged["total"] == sum(averaged[name] for name in parts)
 
 
@@ -140,7 +140,7 @@ def test_remat_saves_activations():
         card(model=TINY | dict(remat=remat, unroll=1))["memory_bytes"]
         for remat in ("full", "dots", "none")
     )
-    for key in ("activations", "activations_per_image", "total"):
+    for key in ("activations", "total"):
         assert full[key] < dots[key] < none[key]
 
 
@@ -162,7 +162,7 @@ def test_activations_follow_the_rows_of_a_device():
     assert activations(num_devices=4)[1] == pytest.approx(workspace / 4, rel=0.1)
     halves = activations(train=dict(num_steps=9, accum_steps=2))[0]
     assert halves == pytest.approx(whole / 2, rel=0.01)
-    per_image = card()["memory_bytes"]["activations_per_image"]
+    per_image = card()["activation_bytes_per_image"]
     assert whole == pytest.approx(64 * per_image, rel=0.01)
 
 

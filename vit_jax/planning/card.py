@@ -24,6 +24,7 @@ from vit_jax.train import sharding
 
 # Where a run's length is not known; schedules need one, and sizes do not depend on it.
 ANY_STEPS = 10**9
+NOTHING = Told()
 ATTENTION = ("task", "model", "attention_implementation")
 
 
@@ -32,7 +33,7 @@ def plan(
     *,
     depth: int = 2,
     num_devices: int | None = None,
-    told: Told = Told(),
+    told: Told = NOTHING,
     device: str | None = None,
     compiles: bool = False,
 ) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Work:
         return loss.total
 
     def _inputs(self, rows: int) -> tuple[Any, Any, Any]:
-        """Shapes of parameters, state and batch, without the places, which tracing has no use for."""
+        """Shapes of parameters, state and batch, without places: tracing has no use for them."""
         state = self._state.replace(opt_state=(), ema_params=None)
         inputs = state.params, state, self.learner.abstract_batch(rows)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
