@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from vit_jax.data import pipeline
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator
-from vit_jax.train import optimizer, sharding, step
+from vit_jax.train import activations, optimizer, sharding, step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ class Learner:
 
     def round_up(self, batch_size: int) -> int:
         """The next batch size that the devices can share; evaluation pads and masks the rest."""
-        shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        shards = sharding.num_batch_shards(self.mesh)
         return -(-batch_size // shards) * shards
 
     def evaluator(self, name: str, data: pipeline.EvalData, *, every_steps: int = 0) -> Evaluator:
@@ -186,6 +186,7 @@ class Learner:
             num_examples=data.num_examples,
             abstract_batch=abstract_rows(data.spec, data.batch_size),
             batches=lambda: sharding.to_devices(data, self.mesh),
+            placed=self._placed,
         )
 
     def probabilities(
@@ -194,7 +195,8 @@ class Learner:
         """(key, uint8[h, w, c]) pairs -> (key, the image, f32[k] class probabilities)."""
         size, images = self.round_up(batch_size), iter(images)
         variables = state.variables(averaged=True)
-        predict = jax.jit(functools.partial(self.task.predict, rng=state.rng))
+        predict = functools.partial(self.task.predict, rng=state.rng)
+        predict = jax.jit(self._placed(predict))
         while rows := list(itertools.islice(images, size)):
             batch = self.info.empty_batch(size)
             batch["image"][: len(rows)] = [image for _, image in rows]
@@ -211,12 +213,16 @@ class Learner:
         return cost.TRAINING_FACTOR * cost.count_flops(forward, variables, batch)
 
     def _step(self) -> StepFn:
-        return step.make_train_step(
+        train_step = step.make_train_step(
             self.task,
             self.optimizer.transform,
             accum_steps=self.settings.accum_steps,
             ema_decay=self.settings.ema_decay,
         )
+        return self._placed(train_step)
+
+    def _placed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return activations.keep_examples(function, self.mesh)
 
     def _init(self, variables: Variables | None = None) -> TrainState:
         init_key, train_key = jax.random.split(jax.random.key(self.settings.seed))

@@ -14,11 +14,12 @@ from vit_jax.train import sharding
 SHAPE = dict(data=2, fsdp=2, tensor=2)
 
 
-def compiled_text(function, *, inside=P("data"), outside=P("data"), rows=8):
-    """The program of `function` on each device's f32[rows / 2, 3] of an array split by data."""
+def compiled_text(function):
+    """The program of `function` on each device's f32[4, 3] of an array split by `data`."""
     mesh = sharding.make_mesh(**SHAPE)
-    mapped = jax.shard_map(function, mesh=mesh, in_specs=inside, out_specs=outside, check_vma=False)
-    return jax.jit(mapped).lower(jnp.zeros((rows, 3))).compile().as_text()
+    split = dict(in_specs=P("data"), out_specs=P("data"), check_vma=False)
+    mapped = jax.shard_map(function, mesh=mesh, **split)
+    return jax.jit(mapped).lower(jnp.zeros((8, 3))).compile().as_text()
 
 
 def only(text):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 from jaxtyping import Array
@@ -20,6 +21,7 @@ class Evaluator:
       batches: makes the batches of the split on the devices; padding has `mask` False.
       num_examples: of the split, to be compared with what was scored.
       abstract_batch: shapes and types of a batch.
+      placed: wraps what is traced to say where it is computed; see `train.activations`.
     """
 
     name: str
@@ -28,9 +30,10 @@ class Evaluator:
     num_examples: int
     abstract_batch: Tree = None
     every_steps: int = 0
+    placed: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
 
     def __post_init__(self):
-        object.__setattr__(self, "_step", jax.jit(self._score))
+        object.__setattr__(self, "_step", jax.jit(self.placed(self._score)))
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         return is_last or (bool(self.every_steps) and step % self.every_steps == 0)

@@ -76,6 +76,11 @@ def state_sharding(
     return patterns.map_paths(place, state)
 
 
+def num_batch_shards(mesh: Mesh | AbstractMesh) -> int:
+    """Devices that share a batch; those along `tensor` hold the same examples."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
@@ -88,7 +93,7 @@ def check_batch_size(
     batch_size: int, mesh: Mesh | AbstractMesh, *, accum_steps: int = 1, where: str
 ) -> None:
     """Raises unless every device gets equally many rows of every microbatch."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    shards = num_batch_shards(mesh)
     if batch_size < 1 or batch_size % (shards * accum_steps):
         raise InputError(
             f"{where} is {batch_size}; allowed: a positive multiple of {shards * accum_steps} "
