@@ -12,20 +12,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core as jax_core
 
-# Dense bfloat16 FLOP/s of one device, from the vendors' data sheets, by a part of
-# `device.device_kind` in lower case; the first that fits.
-PEAK_FLOPS = (
-    ("h200", 989e12),
-    ("h100", 989e12),
-    ("a100", 312e12),
-    ("v100", 125e12),
-    ("tpu v6", 918e12),
-    ("tpu v5 lite", 197e12),  # as v5e calls itself
-    ("tpu v5e", 197e12),
-    ("tpu v5", 459e12),  # as v5p calls itself
-    ("tpu v4", 275e12),
-    ("tpu v3", 61.5e12),  # 123e12 a chip, of which each of the two cores is a device
-)
+from vit_jax.analysis import devices
+
 # A backward pass multiplies twice for each product of the forward pass.
 TRAINING_FACTOR = 3
 # Modules of this name hold the parameters of several layers, stacked along the first axis.
@@ -43,9 +31,9 @@ class Parameters(NamedTuple):
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """Peak FLOP/s of a device; None where it is not known (CPUs)."""
-    kind = device.device_kind.lower()
-    return next((peak for part, peak in PEAK_FLOPS if part in kind), None)
+    """Peak bfloat16 FLOP/s of a device; None where it is not known (CPUs)."""
+    name = devices.name_of(device)
+    return None if name is None else devices.DEVICES[name].peak_flops
 
 
 def count_parameters(params: Any) -> int:
@@ -85,14 +73,16 @@ def count_trained(update: Callable[[Any, Any], Any], params: Any) -> int:
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of one call of `function`; the arguments may be shapes."""
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count_program(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr: jax_core.Jaxpr) -> int:
-    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+def count_program(jaxpr: jax_core.Jaxpr) -> int:
+    """`count_flops` of a traced program."""
+    return sum(count_equation(equation) for equation in jaxpr.eqns)
 
 
-def _count_equation(equation: Any) -> int:
+def count_equation(equation: Any) -> int:
+    """FLOPs of one equation of a traced program, the programs that it runs included."""
     name = equation.primitive.name
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
@@ -104,7 +94,7 @@ def _count_equation(equation: Any) -> int:
         outputs = equation.params["dimension_numbers"].rhs_spec[0]
         per_output = math.prod(kernel) // kernel[outputs]
         return 2 * per_output * math.prod(equation.outvars[0].aval.shape)
-    inner = sum(_count(jaxpr) for jaxpr in inner_programs(equation))
+    inner = sum(count_program(jaxpr) for jaxpr in inner_programs(equation))
     return inner * equation.params["length"] if name == "scan" else inner
 
 

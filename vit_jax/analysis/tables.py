@@ -6,17 +6,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-# Keys of the card's memory, in the order of the table.
+# Keys of the card's memory, in the order of the table and of the picture.
 MEMORY = {
     "parameters": "parameters",
     "averaged_parameters": "averaged parameters",
     "optimizer": "optimizer state",
     "other_state": "other state",
     "gradients": "gradients",
+    "gathered": "parameters and gradients of layers while they are whole (estimate)",
     "batch": "batch",
     "activations": "activations kept for the backward pass (estimate)",
     "workspace": "what else the backward pass needs at its peak (estimate)",
     "total": "total",
+}
+# Parts of a step's time, likewise.
+PARTS = {
+    "products": "matrix products",
+    "passes": "passes over memory between them",
+    "optimizer": "optimizer and sums of gradients",
+    "exposed_collectives": "collectives that nothing hides",
 }
 UNKNOWN = "not known"
 PLAIN_WIDTH = 100  # characters of a line that goes to a file or a pipe
@@ -26,9 +34,15 @@ def print_plan(plan: Mapping[str, Any], console: Console | None = None) -> None:
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, PLAIN_WIDTH)
-    for table in (parameter_table(plan), cost_table(plan), memory_table(plan)):
-        console.print(table, highlight=False)
-        console.print()
+    tables = [parameter_table(plan), cost_table(plan), memory_table(plan), collective_table(plan)]
+    tables += [compiled_table(plan)] if plan["compiled"] else []
+    tables += [fit_table(plan), speed_table(plan)] if plan["fit"] else []
+    for table in tables:
+        if table.row_count:
+            console.print(table, highlight=False)
+            console.print()
+    if plan["fit"]:
+        console.print(verdict(plan), highlight=False, soft_wrap=True, markup=False)
     for note in plan["notes"]:
         console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
 
@@ -52,12 +66,86 @@ def cost_table(plan: Mapping[str, Any]) -> Table:
 
 
 def memory_table(plan: Mapping[str, Any]) -> Table:
-    found = plan["memory"]
+    found = plan["memory_bytes"]
     table = _table("memory a device", "")
     for key, name in MEMORY.items():
         table.add_row(name, format_bytes(found[key]))
-    table.add_row("activations an image", format_bytes(found["activations_per_image"]))
+    table.add_row("activations an image", format_bytes(plan["activation_bytes_per_image"]))
     return table
+
+
+def collective_table(plan: Mapping[str, Any]) -> Table:
+    """What the mesh needs, and beside it what a compiled step does."""
+    table = _table("collectives a step and device", "mesh axis", "executions", "bytes")
+    for part in plan["collectives"]:
+        table.add_row(f"needed: {part['kind']}", "+".join(part["axes"]), "", _bytes_of(part))
+    step = plan["compiled"] or {"collectives": []}
+    for part in step["collectives"]:
+        count = f"{part['count_per_step']:,}"
+        table.add_row(f"compiled: {part['kind']}", "+".join(part["axes"]), count, _bytes_of(part))
+    return table
+
+
+def compiled_table(plan: Mapping[str, Any]) -> Table:
+    step = plan["compiled"]
+    table = _table(f"compiled step on {step['backend']}, a device", "")
+    for name in ("argument", "output", "alias", "temporary", "peak"):
+        table.add_row(f"{name} bytes", format_bytes(step[f"{name}_bytes"]))
+    table.add_row("time to trace and compile", f"{step['compile_seconds']:.1f} s")
+    return table
+
+
+def fit_table(plan: Mapping[str, Any]) -> Table:
+    """For each remat policy the largest microbatch that fits."""
+    fit, device = plan["fit"], plan["device"]
+    columns = ("accum_steps", "microbatch a device", "memory", "GFLOPs an image", "step", "fits")
+    table = _table(f"remat, on {device['name']}", *columns)
+    for option in fit["options"]:
+        table.add_row(
+            option["remat"] or "(no such setting)",
+            str(option["accum_steps"]),
+            str(option["microbatch_per_device"]),
+            format_bytes(option["memory_bytes"]["total"]),
+            f"{option['gflops_per_example']:,.4g}",
+            format_seconds(option["step_seconds"]),
+            "yes" if option["fits"] else "no",
+        )
+    return table
+
+
+def speed_table(plan: Mapping[str, Any]) -> Table:
+    found, device = plan["speed"], plan["device"]
+    table = _table(f"speed on {plan['run']['num_devices']:,} {device['name']} (estimate)", "")
+    for key, name in PARTS.items():
+        table.add_row(name, format_seconds(found["parts_seconds"][key]))
+    table.add_row("step", format_seconds(found["step_seconds"]))
+    table.add_row("images a second", f"{found['images_per_second']:,.0f}")
+    table.add_row("images a second and device", f"{found['images_per_second_per_device']:,.1f}")
+    peak = f"of {device['peak_teraflops']:,g} TFLOP/s in bfloat16"
+    table.add_row("MFU", f"{found['mfu']:.1%} {peak}")
+    table.add_row("run", _number(found["run_hours"], ",.3g") + " hours")
+    table.add_row("run, all devices", _number(found["run_device_hours"], ",.4g") + " device-hours")
+    return table
+
+
+def verdict(plan: Mapping[str, Any]) -> str:
+    """One line: does it fit, and what to set."""
+    fit, device = plan["fit"], plan["device"]
+    needed = format_bytes(plan["memory_bytes"]["total"])
+    usable = f"the usable {format_bytes(int(fit['usable_bytes']))} of {device['name']}"
+    text = f"{needed} {'fit' if fit['fits'] else 'do not fit'} {usable}"
+    if fit["cheapest"] is None:
+        return f"{text}; no remat policy and microbatch does: a larger fsdp or more devices would"
+    return f"{text}; cheapest that fits: {' '.join(fit['cheapest']['flags'])}"
+
+
+def format_seconds(seconds: float) -> str:
+    """0.0123 -> '12.3 ms'."""
+    return f"{1e3 * seconds:,.3g} ms" if seconds < 1 else f"{seconds:,.3g} s"
+
+
+def _bytes_of(part: Mapping[str, Any]) -> str:
+    return format_bytes(round(part["bytes_per_step"]))
 
 
 def format_bytes(count: int) -> str:
@@ -78,14 +166,17 @@ def _cost_rows(plan: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "tokens", text
     yield "classes", f"{run['num_classes']:,}"
     yield "training examples", _number(run["num_examples"])
-    yield "batch size", f"{run['batch_size']:,}"
+    each = f"{run['microbatch_per_device']:,} a device and microbatch"
+    yield "batch size", f"{run['batch_size']:,} ({each}, accum_steps {run['accum_steps']})"
     yield "steps", _number(run["num_steps"])
     yield "epochs", _number(run["num_epochs"], ".4g")
     yield "examples seen", _number(run["examples_seen"])
     yield "devices", " × ".join(f"{axis} {size}" for axis, size in run["mesh"].items())
     macs = f"GFLOPs = 2 × {flops['forward_gmacs']:.4g} GMACs"
     yield "forward, an image", f"{flops['forward_gflops']:.4g} {macs}"
-    yield "training, an image", f"{flops['training_gflops']:.4g} GFLOPs"
+    again = f" and {flops['recomputed_gflops']:.4g} again" if flops["recomputed_gflops"] else ""
+    yield "training, an image", f"{flops['training_gflops']:.4g} GFLOPs{again}"
+    yield "training, a step", f"{flops['step_teraflops']:,.4g} TFLOPs"
     exaflops = flops["run_exaflops"]
     yield "training, in all", UNKNOWN if exaflops is None else f"{exaflops:.4g} exaFLOPs"
 

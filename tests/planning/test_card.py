@@ -70,7 +70,7 @@ def test_length(train, expected):
 def test_what_depends_on_unknown_data_is_null_and_told():
     found = card(Told(num_classes=10), train=dict(num_epochs=3), optimizer=dict(warmup_steps=10**5))
     assert found["run"]["num_steps"] is None and found["flops"]["run_exaflops"] is None
-    assert found["parameters"]["total"] > 0 and found["memory"]["total"] > 0
+    assert found["parameters"]["total"] > 0 and found["memory_bytes"]["total"] > 0
     assert any("cannot be opened" in note for note in found["notes"])
     assert any("--num_examples" in note for note in found["notes"])
     assert any("3 channels" in note for note in found["notes"])
@@ -106,14 +106,14 @@ def test_state_bytes_are_exact():
         (dict(name="sgd"), 4 * p + 4),
         (dict(name="sgd", clip_norm=1.0), 4 * p + 4),
     ]:
-        found = card(optimizer=optimizer)["memory"]
+        found = card(optimizer=optimizer)["memory_bytes"]
         assert found["optimizer"] == expected, optimizer
         assert found["parameters"] == found["gradients"] == 4 * p
         assert found["averaged_parameters"] == 0
-    averaged = card(train=dict(num_steps=9, ema_decay=0.9))["memory"]
+    averaged = card(train=dict(num_steps=9, ema_decay=0.9))["memory_bytes"]
     assert averaged["averaged_parameters"] == 4 * p
     assert averaged["batch"] == 64 * (16 * 16 * 3 + 4 + 1 + 4)  # image, label, mask, index
-    parts = set(averaged) - {"total", "activations_per_image"}
+    parts = set(averaged) - {"total"}
     assert averaged["total"] == sum(averaged[name] for name in parts)
 
 
@@ -130,17 +130,17 @@ def test_total_is_near_what_the_compiled_step_needs(accum_steps):
     found = step.compile().memory_analysis()  # of one of the mesh's devices
     needed = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
     needed -= found.alias_size_in_bytes  # the new state takes the old one's place
-    planned = card(**settings, num_devices=mesh.size)["memory"]["total"]
+    planned = card(**settings, num_devices=mesh.size)["memory_bytes"]["total"]
     print(accum_steps, mesh.size, planned / needed)
     assert 1 / 1.5 < planned / needed < 1.5
 
 
 def test_remat_saves_activations():
     full, dots, none = (
-        card(model=TINY | dict(remat=remat, unroll=1))["memory"]
+        card(model=TINY | dict(remat=remat, unroll=1))["memory_bytes"]
         for remat in ("full", "dots", "none")
     )
-    for key in ("activations", "activations_per_image", "total"):
+    for key in ("activations", "total"):
         assert full[key] < dots[key] < none[key]
 
 
@@ -153,7 +153,7 @@ def test_remat_that_unrolling_may_undo_is_told():
 
 def test_activations_follow_the_rows_of_a_device():
     def activations(**settings):
-        found = card(**settings)["memory"]
+        found = card(**settings)["memory_bytes"]
         return found["activations"], found["workspace"]
 
     whole, workspace = activations()
@@ -162,21 +162,21 @@ def test_activations_follow_the_rows_of_a_device():
     assert activations(num_devices=4)[1] == pytest.approx(workspace / 4, rel=0.1)
     halves = activations(train=dict(num_steps=9, accum_steps=2))[0]
     assert halves == pytest.approx(whole / 2, rel=0.01)
-    per_image = card()["memory"]["activations_per_image"]
+    per_image = card()["activation_bytes_per_image"]
     assert whole == pytest.approx(64 * per_image, rel=0.01)
 
 
 def test_mixing_of_odd_rows_of_a_device_can_be_planned():
     mixing = dict(mixing=dict(mixup_alpha=0.2, cutmix_alpha=1.0))
-    one = card(task=mixing, num_devices=64)["memory"]
-    two = card(task=mixing, num_devices=32)["memory"]
+    one = card(task=mixing, num_devices=64)["memory_bytes"]
+    two = card(task=mixing, num_devices=32)["memory_bytes"]
     assert one["activations"] < two["activations"] and one["workspace"] >= 0
 
 
 def test_fsdp_splits_the_state_and_not_the_work():
     model = TINY | dict(width=256, mlp_dim=1024)
-    whole = card(model=model, num_devices=8, mesh=dict(data=8))["memory"]
-    split = card(model=model, num_devices=8, mesh=dict(data=1, fsdp=8))["memory"]
+    whole = card(model=model, num_devices=8, mesh=dict(data=8))["memory_bytes"]
+    split = card(model=model, num_devices=8, mesh=dict(data=1, fsdp=8))["memory_bytes"]
     for name in ("parameters", "optimizer", "gradients"):
         assert split[name] == pytest.approx(whole[name] / 8, rel=0.1)  # small ones stay
     assert split["activations"] == whole["activations"]

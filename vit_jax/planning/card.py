@@ -1,0 +1,273 @@
+"""The card of a planned run as plain data; `analysis.tables` prints it, `analysis.plan_figures`
+draws it. Keys name their units; GFLOPs are 1e9 operations, two for a multiply-add, and GMACs
+count that as one, since papers have both."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vit_jax import experiment, sections
+from vit_jax.analysis import cost, devices
+from vit_jax.core import Tree
+from vit_jax.layers.block import REMAT_POLICIES
+from vit_jax.layers.embed import grid_size
+from vit_jax.learner import Learner, TrainSettings
+from vit_jax.models.mixer import Mixer
+from vit_jax.models.vit import VisionTransformer
+from vit_jax.planning import compiled, notes, search
+from vit_jax.planning.data import Told, describe_data
+from vit_jax.planning.speed import Traffic, expected_traffic, link_seconds, step_time
+from vit_jax.planning.work import Work
+from vit_jax.train import sharding
+
+# Where a run's length is not known; schedules need one, and sizes do not depend on it.
+ANY_STEPS = 10**9
+NOTHING = Told()
+ATTENTION = ("task", "model", "attention_implementation")
+
+
+def plan(
+    config: ConfigDict | Mapping[str, Any],
+    *,
+    depth: int = 2,
+    num_devices: int | None = None,
+    told: Told = NOTHING,
+    device: str | None = None,
+    compiles: bool = False,
+) -> dict[str, Any]:
+    """Everything that is told of a run.
+
+    Args:
+      config: of the run.
+      depth: names of a path by which parameters are put together.
+      num_devices: of the run; by default this machine's.
+      told: of the data, in case it cannot be opened.
+      device: a name of `analysis.devices.DEVICES`, for speed and for what fits.
+      compiles: compiles the step for this process's devices, if they are as many as the run's.
+    """
+    config, *_ = experiment.read_initial(experiment.plain(config))
+    found: list[str] = []  # notes
+    target = devices.find(device) if device else None
+    settings = sections.call(TrainSettings, config["train"], where="config.train")
+    info = describe_data(config, settings.seed, told, found)
+    batch_size, num_examples = config["data"]["batch_size"], info.num_examples or None
+    mesh = sections.call(
+        sharding.make_abstract_mesh,
+        config["mesh"],
+        where="config.mesh",
+        num_devices=jax.device_count() if num_devices is None else num_devices,
+    )
+    sharding.check_batch_size(
+        batch_size, mesh, accum_steps=settings.accum_steps, where="config.data.batch_size"
+    )
+    num_steps = settings.num_steps
+    if num_examples:
+        num_steps = settings.steps(num_examples=num_examples, batch_size=batch_size)
+
+    def build(config: Mapping[str, Any], mesh: Any = mesh) -> Learner:
+        return experiment.build_learner(config, mesh, info, num_steps or ANY_STEPS)
+
+    learner = build(config)
+    traced = as_on(target, config, learner)
+    work = Work(build(traced), batch_size)
+    seen = num_steps and num_steps * batch_size
+    flops = learner.flops_per_example()
+    card = {
+        "model": config["task"].get("model", {}).get("name", "vit"),
+        "image": list(info.preprocessing.image_shape),
+        "tokens": count_tokens(learner),
+        "parameters": parameters(learner, depth),
+        "flops": {
+            "forward_gflops": flops / cost.TRAINING_FACTOR / 1e9,
+            "forward_gmacs": flops / cost.TRAINING_FACTOR / 2e9,
+            "training_gflops": flops / 1e9,
+            "recomputed_gflops": max(0.0, recomputed(work, build, traced)) / 1e9,
+            "step_teraflops": flops * batch_size / 1e12,
+            "run_exaflops": seen and flops * seen / 1e18,
+        },
+        "run": {
+            "num_examples": num_examples,
+            "num_classes": len(info.class_names),
+            "batch_size": batch_size,
+            "accum_steps": settings.accum_steps,
+            "microbatch_per_device": work.rows // settings.accum_steps,
+            "num_steps": num_steps,
+            "num_epochs": settings.num_epochs or (seen and num_examples and seen / num_examples),
+            "examples_seen": seen,
+            "mesh": dict(mesh.shape),
+            "num_devices": mesh.size,
+        },
+        "memory_bytes": work.memory(settings.accum_steps),
+        "activation_bytes_per_image": work.saved_per_image,
+        "collectives": [collective(part) for part in expected_traffic(work, settings.accum_steps)],
+        "device": device and describe_device(device.lower(), target),
+        "fit": None,
+        "speed": None,
+        "compiled": None,
+    }
+    measured = compile_step(config, batch_size, build, mesh, found) if compiles else None
+    if measured:
+        card["compiled"] = describe_compiled(measured)
+    if target and target.memory_bytes:
+        card["fit"] = fit(traced, batch_size, build, target, card["memory_bytes"]["total"])
+        traffic = measured.traffic if measured else expected_traffic(work, settings.accum_steps)
+        card["speed"] = speed(work, settings.accum_steps, target, traffic, num_steps, flops)
+    found += notes.of(card, work, target)
+    return {**card, "notes": found}
+
+
+def as_on(target: devices.Device | None, config: Mapping[str, Any], learner: Learner) -> Any:
+    """The config with the attention that 'auto' would take on the device of the run."""
+    block = getattr(getattr(learner.task, "model", None), "block", None)
+    if getattr(block, "attention_implementation", None) != "auto" or target is None:
+        return config
+    return search.set_key(config, ATTENTION, "dense" if target.backend == "cpu" else "xla")
+
+
+def recomputed(work: Work, build: Any, config: Mapping[str, Any]) -> float:
+    """FLOPs for an example that rematerialisation adds."""
+    if getattr(getattr(work.learner.task, "model", None), "remat", "none") == "none":
+        return 0.0
+    plainly = Work(build(search.set_key(config, search.REMAT, "none")), work.batch_size)
+    return work.flops_per_example - plainly.flops_per_example
+
+
+def fit(
+    config: Mapping[str, Any], batch_size: int, build: Any, target: devices.Device, total: int
+) -> dict[str, Any]:
+    """Does the run fit the device, and what would?"""
+    usable = (1 - search.RESERVE) * target.memory_bytes
+    policies = tuple(name for name in REMAT_POLICIES if name != "offload")
+    options = search.search(config, batch_size, build, usable, policies)
+    best = search.cheapest(options)
+    return {
+        "fits": total <= usable,
+        "usable_bytes": usable,
+        "reserve_share": search.RESERVE,
+        "options": [describe_option(option, target) for option in options],
+        "cheapest": best and {"remat": best.remat, "flags": search.flags(best)},
+    }
+
+
+def describe_option(option: search.Option, target: devices.Device) -> dict[str, Any]:
+    traffic = expected_traffic(option.work, option.accum_steps)
+    seconds = step_time(option.work, option.accum_steps, target, traffic).total
+    return {
+        "remat": option.remat,
+        "fits": option.fits,
+        "accum_steps": option.accum_steps,
+        "microbatch_per_device": option.microbatch,
+        "memory_bytes": dict(option.memory),
+        "gflops_per_example": option.flops_per_example / 1e9,
+        "step_seconds": seconds,
+        "flags": search.flags(option),
+    }
+
+
+def speed(
+    work: Work,
+    accum_steps: int,
+    target: devices.Device,
+    traffic: list[Traffic],
+    num_steps: int | None,
+    flops: float,
+) -> dict[str, Any]:
+    mesh, batch_size = dict(work.learner.mesh.shape), work.batch_size
+    time, num_devices = step_time(work, accum_steps, target, traffic), work.learner.mesh.size
+    hours = num_steps and num_steps * time.total / 3600
+    return {
+        "step_seconds": time.total,
+        "parts_seconds": {
+            "products": time.products,
+            "passes": time.passes,
+            "optimizer": time.optimizer,
+            "exposed_collectives": time.exposed,
+        },
+        "collectives_seconds": [
+            {**collective(part), "seconds": link_seconds(part, mesh, target)} for part in traffic
+        ],
+        "images_per_second": batch_size / time.total,
+        "images_per_second_per_device": batch_size / time.total / num_devices,
+        "mfu": flops * batch_size / (time.total * num_devices * target.peak_flops),
+        "run_hours": hours,
+        "run_device_hours": hours and hours * num_devices,
+    }
+
+
+def compile_step(
+    config: Mapping[str, Any], batch_size: int, build: Any, mesh: Any, found: list[str]
+) -> compiled.Compiled | None:
+    if jax.device_count() == mesh.size:
+        return compiled.compile_step(config, batch_size, build, mesh.shape)
+    found.append(
+        f"the step is not compiled: this process has {jax.device_count()} devices, and the run "
+        f"{mesh.size}"
+    )
+    return None
+
+
+def describe_compiled(step: compiled.Compiled) -> dict[str, Any]:
+    return {
+        "backend": step.backend,
+        "compile_seconds": step.seconds,
+        "argument_bytes": step.argument_bytes,
+        "output_bytes": step.output_bytes,
+        "alias_bytes": step.alias_bytes,
+        "temporary_bytes": step.temporary_bytes,
+        "peak_bytes": step.peak_bytes,
+        "collectives": [collective(part) for part in step.traffic],
+        "collectives_are_exact": step.is_exact,
+    }
+
+
+def collective(part: Traffic) -> dict[str, Any]:
+    return {
+        "axes": list(part.axes),
+        "kind": part.kind,
+        "count_per_step": part.count,
+        "bytes_per_step": part.bytes_per_step,
+    }
+
+
+def describe_device(name: str, device: devices.Device) -> dict[str, Any]:
+    return {
+        "name": name,
+        "peak_teraflops": device.peak_flops and device.peak_flops / 1e12,
+        "memory_bytes": device.memory_bytes,
+        "memory_bytes_per_second": device.memory_bandwidth,
+        "link_bytes_per_second_within": device.bandwidth_within,
+        "link_bytes_per_second_across": device.bandwidth_across,
+        "devices_per_node": device.devices_per_node,
+    }
+
+
+def count_tokens(learner: Learner) -> dict[str, int] | None:
+    """Length of the sequence that the blocks work on; None for models without one."""
+    model, size = getattr(learner.task, "model", None), learner.info.preprocessing.image_size
+    if isinstance(model, VisionTransformer):
+        (rows, columns), prefix = model.grid(size), model.num_prefix
+    elif isinstance(model, Mixer):
+        (rows, columns), prefix = grid_size(size, model.patch_size), 0
+    else:
+        return None
+    return {"patches": rows * columns, "prefix": prefix, "sequence": rows * columns + prefix}
+
+
+def parameters(learner: Learner, depth: int) -> dict[str, Any]:
+    params, transform = _shapes(learner.abstract_state().params), learner.optimizer.transform
+
+    def update(gradients: Tree, params: Tree) -> Tree:
+        return transform.update(gradients, transform.init(params), params)[0]
+
+    return {
+        "total": cost.count_parameters(params),
+        "trainable": cost.count_trained(update, params),
+        "table": [row._asdict() for row in cost.parameter_table(params, depth)],
+    }
+
+
+def _shapes(tree: Tree) -> Tree:
+    """Without places, which tracing has no use for."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
