@@ -1,20 +1,23 @@
 """python -m vit_jax train --config=FILE --workdir=DIR [--config.KEY=VALUE ...]
 
 --config=FILE[:ARG] is a file with `get_config(arg)`, see configs/README.md; --config.KEY=VALUE
-sets any key of it, e.g. --config.optimizer.learning_rate=3e-4.
+sets any key of it, e.g. --config.optimizer.learning_rate=3e-4. Several processes train as one under
+srun or mpirun, on TPU pods, in an indexed Job of Kubernetes, or each with --coordinator=HOST:PORT
+--num_processes=N --process_id=I.
 """
 
 import sys
 
 from absl import flags
 
-from vit_jax.commands import parsing
+from vit_jax.commands import parsing, processes
 from vit_jax.errors import InputError
 
 
 def main(arguments: list[str]) -> int:
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    processes.define_flags(values)
     config, rest = parsing.take_config(arguments)
     parsing.reject_positional(parsing.parse(values, "train", rest, doc=__doc__))
     if config is None:
@@ -25,7 +28,8 @@ def main(arguments: list[str]) -> int:
     from vit_jax.train.preemption import EXIT_PREEMPTED, Preempted
 
     try:
-        experiment.run(config, workdir)
+        with processes.connected(values):
+            experiment.run(config, workdir)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         return EXIT_PREEMPTED
