@@ -2,30 +2,51 @@
 
 --config=FILE[:ARG] is a file with `get_config(arg)`, see configs/README.md; --config.KEY=VALUE
 sets any key of it, e.g. --config.optimizer.learning_rate=3e-4.
+
+--launcher=local starts config.launch.tasks_per_node processes on this machine; --launcher=slurm
+submits a job to a cluster and returns, unless --wait follows it to its end or --dry_run only prints
+the job script.
 """
 
 import sys
 
 from absl import flags
+from ml_collections import ConfigDict
 
-from vit_jax.commands import parsing
+from vit_jax import sections
+from vit_jax.commands import launching, parsing
 from vit_jax.errors import InputError
 
 
 def main(arguments: list[str]) -> int:
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
     config, rest = parsing.take_config(arguments)
-    parsing.reject_positional(parsing.parse(values, "train", rest, doc=__doc__))
+    values = parse(rest)
     if config is None:
         raise InputError("--config is missing; allowed: --config=configs/NAME.py")
-    workdir = parsing.require(values, "workdir")
+    parsing.require(values, "workdir")
+    settings = launching.read_settings(config, values)
+    if values.launcher is None:
+        return train(config, values)
+    launch = sections.choose(launching.LAUNCHERS, values.launcher, where="--launcher")
+    return launch(config, settings, values, parsing.config_arguments(arguments))
 
+
+def parse(arguments: list[str]) -> flags.FlagValues:
+    """The command's flags, without the config's."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    launching.define_flags(values)
+    parsing.reject_positional(parsing.parse(values, "train", arguments, doc=__doc__))
+    return values
+
+
+def train(config: ConfigDict, values: flags.FlagValues) -> int:
+    """Trains in this process; the exit code."""
     from vit_jax import experiment  # after the flags, whose mistakes should be told at once
     from vit_jax.train.preemption import EXIT_PREEMPTED, Preempted
 
     try:
-        experiment.run(config, workdir)
+        experiment.run(config, values.workdir)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         return EXIT_PREEMPTED

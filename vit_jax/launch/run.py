@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-EXIT_PREEMPTED = 75  # of train/preemption.py, which would bring JAX along
+from vit_jax.train.preemption import EXIT_PREEMPTED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,18 +21,23 @@ class Run:
     Attributes:
       config: plain data, see configs/README.md.
       workdir: an absolute path that every machine sees.
+      flags: further arguments of the command `train`.
     """
 
     config: Mapping[str, Any]
     workdir: Path
+    flags: tuple[str, ...] = ()
 
     def __call__(self) -> None:
-        """Trains, in each task of the job, and leaves with the command's exit code."""
+        """Trains, as one task of the job, and leaves with the command's exit code."""
         watch_signals()
-        from vit_jax.__main__ import exit_code  # heavy; until it is there, signals are heard
-        from vit_jax.commands.train import train
+        # These take seconds, in which signals are heard already.
+        from vit_jax.__main__ import exit_code, quiet_libraries
+        from vit_jax.commands import train
 
-        sys.exit(exit_code(lambda: train(self.config, self.workdir)))
+        quiet_libraries()
+        values = train.parse([f"--workdir={self.workdir}", *self.flags])
+        sys.exit(exit_code(lambda: train.train(self.config, values)))
 
 
 def watch_signals() -> None:
@@ -41,5 +46,6 @@ def watch_signals() -> None:
     Training handles it from its start on. submitit's handlers are replaced by this: they ignore
     SIGTERM, and take SIGUSR2 for a reason to requeue the job before anything is saved.
     """
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)  # comes with every SIGTERM; it would be logged
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
     signal.signal(signal.SIGUSR2, lambda *_: signal.raise_signal(signal.SIGTERM))
