@@ -118,12 +118,15 @@ def make_executor(
         stderr_to_stdout=True,  # one log a task, in the order that things happened
         setup=list(settings.setup),
         srun_args=srun_options(settings),
-        teardown=[
-            REQUEUE.format(preempted=EXIT_PREEMPTED, max_requeues=settings.max_requeues),
-        ],
+        teardown=[requeue_lines(max_requeues=settings.max_requeues)],
         additional_parameters=sbatch_options(settings),
     )
     return executor
+
+
+def requeue_lines(*, max_requeues: int) -> str:
+    """The script's end, which decides by the exit code of the tasks."""
+    return REQUEUE.format(preempted=EXIT_PREEMPTED, max_requeues=max_requeues)
 
 
 def sbatch_options(settings: LaunchSettings) -> dict[str, object]:
