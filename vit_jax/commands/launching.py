@@ -14,6 +14,7 @@ from vit_jax.errors import InputError
 from vit_jax.launch.settings import LaunchSettings
 
 NAMES = ("launcher", "dry_run", "wait")
+PLACES = ("coordinator", "num_processes", "process_id")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -30,6 +31,12 @@ def read_settings(config: ConfigDict, values: flags.FlagValues) -> LaunchSetting
     """`config.launch`, which is read with or without a launcher: no mistake stays in it."""
     if values.launcher != "slurm" and (values.dry_run or values.wait):
         raise InputError("--dry_run and --wait say how to submit; allowed: with --launcher=slurm.")
+    placed = [f"--{name}" for name in PLACES if values[name].present]
+    if values.launcher and placed:
+        raise InputError(
+            f"{placed[0]} says which process this is, but --launcher={values.launcher} tells that "
+            "to those it starts; allowed: one or the other."
+        )
     section = config.get("launch", {})
     if not isinstance(section, Mapping | ConfigDict):
         raise InputError(f"config.launch is {section!r}; allowed: a section.")

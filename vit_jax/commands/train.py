@@ -1,7 +1,9 @@
 """python -m vit_jax train --config=FILE --workdir=DIR [--config.KEY=VALUE ...]
 
 --config=FILE[:ARG] is a file with `get_config(arg)`, see configs/README.md; --config.KEY=VALUE
-sets any key of it, e.g. --config.optimizer.learning_rate=3e-4.
+sets any key of it, e.g. --config.optimizer.learning_rate=3e-4. Several processes train as one under
+srun or mpirun, on TPU pods, in an indexed Job of Kubernetes, or each with --coordinator=HOST:PORT
+--num_processes=N --process_id=I.
 
 --launcher=local starts config.launch.tasks_per_node processes on this machine; --launcher=slurm
 submits a job to a cluster and returns, unless --wait follows it to its end or --dry_run only prints
@@ -14,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from vit_jax import sections
-from vit_jax.commands import launching, parsing
+from vit_jax.commands import launching, parsing, processes
 from vit_jax.errors import InputError
 
 
@@ -35,6 +37,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     """The command's flags, without the config's."""
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    processes.define_flags(values)
     launching.define_flags(values)
     parsing.reject_positional(parsing.parse(values, "train", arguments, doc=__doc__))
     return values
@@ -46,7 +49,8 @@ def train(config: ConfigDict, values: flags.FlagValues) -> int:
     from vit_jax.train.preemption import EXIT_PREEMPTED, Preempted
 
     try:
-        experiment.run(config, values.workdir)
+        with processes.connected(values):
+            experiment.run(config, values.workdir)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         return EXIT_PREEMPTED
