@@ -7,6 +7,7 @@ continues.
 
 import logging
 import sys
+from collections.abc import Callable
 
 from vit_jax.errors import InputError
 
@@ -62,8 +63,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    # Orbax warns by this name of what is as it should be: reading read-only, several items a step.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    quiet_libraries()
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print("usage: python -m vit_jax <command> [--help | options]\n")
@@ -74,13 +74,23 @@ def main(arguments: list[str] | None = None) -> None:
     if name not in COMMANDS:
         print(f"error: unknown command {name!r}; allowed: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    sys.exit(exit_code(lambda: COMMANDS[name][0](rest)))
+
+
+def quiet_libraries() -> None:
+    # Orbax warns by this name of what is as it should be: reading read-only, several items a step.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """What the command returns, or the code of its mistake, which is told in one sentence."""
     try:
-        sys.exit(COMMANDS[name][0](rest))
+        return command()
     except InputError as error:
         from vit_jax.reporting import Diverged
 
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_DIVERGED if isinstance(error, Diverged) else EXIT_BAD_INPUT)
+        return EXIT_DIVERGED if isinstance(error, Diverged) else EXIT_BAD_INPUT
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from vit_jax.train.logger import NonFinite
 from vit_jax.train.preemption import on_sigterm
 from vit_jax.workdir import Workdir, check_owner, claim, read_json, write_json
 
-SECTIONS = ("task", "data", "optimizer", "train", "mesh", "evals", "init")
+SECTIONS = ("task", "data", "optimizer", "train", "mesh", "evals", "init", "launch")
 
 
 def run(
@@ -212,7 +212,7 @@ def plain(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(
             f"the config has unknown section {', '.join(unknown)}; allowed: {', '.join(SECTIONS)}."
         )
-    return {"mesh": {}, "evals": {}, "init": {}, **config}
+    return {"mesh": {}, "evals": {}, "init": {}, "launch": {}, **config}
 
 
 def check_batch_size(data: pipeline.DataSet, mesh: Mesh, settings: TrainSettings) -> None:

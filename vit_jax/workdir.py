@@ -6,6 +6,7 @@ metrics.jsonl    one line per log line or evaluation
 curves.png       the same as a picture
 tensorboard/     the same as event files
 checkpoints/     one folder per kept step
+slurm/           job scripts and logs, where a cluster trained it
 result.json      the last evaluation; its presence says that the run is finished
 non_finite.json  the step and batch that broke the run, if one did
 .lock            held by the process that trains here
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 FREE_KEYS = (
     "mesh",
     "evals",
+    "launch",
     "data.data_dir",
     "data.num_workers",
     "data.num_threads",

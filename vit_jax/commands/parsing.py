@@ -4,6 +4,7 @@ import ast
 import runpy
 import sys
 import traceback
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ def take_config(arguments: list[str]) -> tuple[ConfigDict | None, list[str]]:
         path, _, text = override.partition("=")
         set_leaf(config, path, literal(text), given=OVERRIDE + override)
     return config, rest
+
+
+def config_arguments(arguments: list[str]) -> list[str]:
+    """Those that `take_config` takes."""
+    return [argument for argument in arguments if argument.startswith((CONFIG, OVERRIDE))]
+
+
+def given(values: flags.FlagValues, *, without: Container[str]) -> list[str]:
+    """The flags that were set, as arguments of another command."""
+    names = [name for name in values if values[name].present and name not in without]
+    return [values[name].serialize() for name in names]
 
 
 def load_config(argument: str) -> ConfigDict:

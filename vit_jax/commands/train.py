@@ -4,32 +4,53 @@
 sets any key of it, e.g. --config.optimizer.learning_rate=3e-4. Several processes train as one under
 srun or mpirun, on TPU pods, in an indexed Job of Kubernetes, or each with --coordinator=HOST:PORT
 --num_processes=N --process_id=I.
+
+--launcher=local starts config.launch.tasks_per_node processes on this machine; --launcher=slurm
+submits a job to a cluster and returns, unless --wait follows it to its end or --dry_run only prints
+the job script.
 """
 
 import sys
 
 from absl import flags
+from ml_collections import ConfigDict
 
-from vit_jax.commands import parsing, processes
+from vit_jax import sections
+from vit_jax.commands import launching, parsing, processes
 from vit_jax.errors import InputError
 
 
 def main(arguments: list[str]) -> int:
+    config, rest = parsing.take_config(arguments)
+    values = parse(rest)
+    if config is None:
+        raise InputError("--config is missing; allowed: --config=configs/NAME.py")
+    parsing.require(values, "workdir")
+    settings = launching.read_settings(config, values)
+    if values.launcher is None:
+        return train(config, values)
+    launch = sections.choose(launching.LAUNCHERS, values.launcher, where="--launcher")
+    return launch(config, settings, values, parsing.config_arguments(arguments))
+
+
+def parse(arguments: list[str]) -> flags.FlagValues:
+    """The command's flags, without the config's."""
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
     processes.define_flags(values)
-    config, rest = parsing.take_config(arguments)
-    parsing.reject_positional(parsing.parse(values, "train", rest, doc=__doc__))
-    if config is None:
-        raise InputError("--config is missing; allowed: --config=configs/NAME.py")
-    workdir = parsing.require(values, "workdir")
+    launching.define_flags(values)
+    parsing.reject_positional(parsing.parse(values, "train", arguments, doc=__doc__))
+    return values
 
+
+def train(config: ConfigDict, values: flags.FlagValues) -> int:
+    """Trains in this process; the exit code."""
     from vit_jax import experiment  # after the flags, whose mistakes should be told at once
     from vit_jax.train.preemption import EXIT_PREEMPTED, Preempted
 
     try:
         with processes.connected(values):
-            experiment.run(config, workdir)
+            experiment.run(config, values.workdir)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         return EXIT_PREEMPTED

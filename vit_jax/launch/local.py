@@ -1,0 +1,177 @@
+"""One training as several processes of this machine, as a cluster would start them.
+
+Each process runs the command that was given, and finds the others by JAX_COORDINATOR_ADDRESS,
+JAX_NUM_PROCESSES and JAX_PROCESS_ID (see train/cluster.py). Process 0 speaks; of the others errors
+are printed, after their number.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
+
+from vit_jax.errors import InputError
+from vit_jax.launch.settings import LaunchSettings
+from vit_jax.train.preemption import EXIT_PREEMPTED
+
+# Seconds that are left to the others once a process has ended: they may be saving, or wait in a
+# collective operation for one that will never come.
+AFTER_PREEMPTION = 60.0
+AFTER_FAILURE = 10.0
+FORWARDED = (signal.SIGTERM, signal.SIGINT)
+
+
+def launch(
+    command: Sequence[str],
+    settings: LaunchSettings,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> int:
+    """Runs the command in `tasks_per_node` processes; returns the exit code of all together.
+
+    That is 0 where all end well, and otherwise of the first that does not; it ends the others.
+    SIGTERM and SIGINT go to every process.
+    """
+    if settings.nodes != 1:
+        raise InputError(
+            f"config.launch.nodes is {settings.nodes}; allowed with --launcher=local: 1."
+        )
+    environments = process_environments(settings, environment, port=free_port())
+    processes: list[subprocess.Popen] = []
+    with forwarding(processes), killing(processes):
+        for index, variables in enumerate(environments):
+            processes.append(start(command, variables, is_first=index == 0))
+        readers = [
+            threading.Thread(target=prefix, args=(i, p.stderr)) for i, p in others(processes)
+        ]
+        for reader in readers:
+            reader.start()
+        code = wait_for_all(processes)
+    for reader in readers:
+        reader.join(timeout=5)  # a grandchild may hold the pipe
+    return code
+
+
+def process_environments(
+    settings: LaunchSettings, environment: Mapping[str, str], *, port: int
+) -> list[dict[str, str]]:
+    """The environment's variables of each process: its place, and the devices that are its own."""
+    number = settings.tasks_per_node
+    gpus = shares_of_gpus(settings, environment.get("CUDA_VISIBLE_DEVICES"))
+    found = []
+    for index in range(number):
+        variables = dict(environment)
+        if number > 1:
+            variables["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{port}"
+            variables["JAX_NUM_PROCESSES"] = str(number)
+            variables["JAX_PROCESS_ID"] = str(index)
+        if gpus is not None:
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index])
+        if settings.cpu_devices_per_task is not None:
+            count = f"--xla_force_host_platform_device_count={settings.cpu_devices_per_task}"
+            variables["JAX_PLATFORMS"] = "cpu"
+            variables["XLA_FLAGS"] = f"{variables.get('XLA_FLAGS', '')} {count}".strip()
+        found.append(variables)
+    return found
+
+
+def shares_of_gpus(settings: LaunchSettings, visible: str | None) -> list[list[str]] | None:
+    """Names of each process's GPUs; None where the config asks for none."""
+    wanted = settings.gpus_per_node
+    if not wanted:
+        return None
+    names = [str(i) for i in range(wanted)] if visible is None else visible.split(",")
+    if len(names) < wanted:
+        raise InputError(
+            f"config.launch.gpus_per_node is {wanted}, but CUDA_VISIBLE_DEVICES is {visible!r}; "
+            "allowed: no more than are visible."
+        )
+    each = wanted // settings.tasks_per_node
+    return [names[i * each : (i + 1) * each] for i in range(settings.tasks_per_node)]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def start(
+    command: Sequence[str], variables: Mapping[str, str], *, is_first: bool
+) -> subprocess.Popen:
+    """In a session of its own, so that Ctrl-C comes once, by way of the launcher."""
+    return subprocess.Popen(
+        command,
+        env=dict(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=None if is_first else subprocess.DEVNULL,
+        stderr=None if is_first else subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def others(processes: Sequence[subprocess.Popen]) -> list[tuple[int, subprocess.Popen]]:
+    return list(enumerate(processes))[1:]
+
+
+def prefix(index: int, lines: IO[bytes]) -> None:
+    """Prints each line after the process's number."""
+    for line in lines:
+        print(f"[{index}] {line.decode(errors='replace').rstrip()}", file=sys.stderr, flush=True)
+
+
+def wait_for_all(processes: Sequence[subprocess.Popen], *, poll_seconds: float = 0.05) -> int:
+    """The exit code of all: 0, or that of the first that ended otherwise.
+
+    Returns when all have ended, or when those that remain have had their time.
+    """
+    code, deadline = 0, float("inf")
+    while any(process.poll() is None for process in processes):
+        if code == 0:
+            code = first_bad(processes)
+            patience = AFTER_PREEMPTION if code == EXIT_PREEMPTED else AFTER_FAILURE
+            deadline = time.monotonic() + patience if code else deadline
+        if time.monotonic() > deadline:
+            return code
+        time.sleep(poll_seconds)
+    return code or first_bad(processes)
+
+
+def first_bad(processes: Sequence[subprocess.Popen]) -> int:
+    """An exit code that is not 0, as a shell has it; 0 if there is none so far."""
+    codes = [process.poll() for process in processes]
+    return next((128 - code if code < 0 else code for code in codes if code), 0)
+
+
+@contextlib.contextmanager
+def forwarding(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
+    """Sends signals that come meanwhile on to all processes; restores the old handlers after."""
+
+    def send(number: int, _frame: object) -> None:
+        for process in processes:
+            process.send_signal(number)  # does nothing to one that has ended
+
+    previous = {number: signal.signal(number, send) for number in FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def killing(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
+    """Leaves none of the processes behind, nor what they started."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
