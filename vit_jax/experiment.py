@@ -111,14 +111,16 @@ def _train(
     state, start, evaluated = _start(learner, checkpointer, new_state)
     write_json(folder.run, card)
     console.print(reporting.summary(learner, data, folder, start), highlight=False, soft_wrap=True)
-    logger = reporting.make_logger(learner, data, folder, config, console, start)
+    step = learner.compile_step(data.train.batch_size)
+    console.print(reporting.compiled(step), highlight=False, soft_wrap=True)
+    logger = reporting.make_logger(learner, data, folder, config, console, start, step)
 
     def batches(first_step: int):
         return sharding.to_devices(data.train.iterate(first_step), learner.mesh)
 
     try:
         state, metrics = loop.fit(
-            learner.step_fn(),
+            step.call,
             state,
             batches,
             evaluators=evaluators,

@@ -22,7 +22,7 @@ from vit_jax.data import pipeline
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator
-from vit_jax.train import optimizer, sharding, step
+from vit_jax.train import compiling, determinism, optimizer, sharding, step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class TrainSettings:
       ema_decay: of the averaged weights that evaluations then use; None for none.
       log_every, checkpoint_every: steps; 0 checkpoints at the end only.
       keep_last, keep_best: see `Checkpointer`.
+      deterministic: the same bits from the same seed on GPUs, too; see `train.determinism`.
+      profile_steps: (first, last) step of a trace, counted from 1; see `train.profiling`.
       wandb_project: also logs to Weights & Biases.
     """
 
@@ -48,6 +50,8 @@ class TrainSettings:
     checkpoint_every: int = 0
     keep_last: int = 2
     keep_best: str | None = None
+    deterministic: bool = False
+    profile_steps: tuple[int, int] | None = None
     wandb_project: str | None = None
 
     def __post_init__(self):
@@ -142,8 +146,10 @@ class Learner:
 
         Raises:
           InputError: what the task has to say of its settings; or if `train.keep_best` is no
-            metric, or one that not every checkpoint has.
+            metric, or one that not every checkpoint has; or if the run has not the steps that
+            `train.profile_steps` names.
         """
+        self._check_profile()
         state, batch = self.abstract_state(), self.abstract_batch(batch_size)
         jax.eval_shape(self._step(), state, batch)
         every = {f"{e.name}/{n}": e.every_steps for e in evaluators for n in e.metric_names(state)}
@@ -161,7 +167,8 @@ class Learner:
     def init_state(self, variables: Variables | None = None) -> TrainState:
         """A new state; with these variables in place of random ones, if given."""
         places = jax.tree.map(lambda x: x.sharding, self.abstract_state())
-        return jax.jit(self._init, out_shardings=places)(variables)
+        init = jax.jit(self._init, out_shardings=places, compiler_options=self.compiler_options())
+        return init(variables)
 
     def step_fn(self) -> Any:
         """The jitted training step; it takes over the state it is given."""
@@ -171,6 +178,20 @@ class Learner:
             in_shardings=(state, sharding.batch_sharding(self.mesh)),
             out_shardings=(state, sharding.replicated(self.mesh)),
             donate_argnums=0,
+            compiler_options=self.compiler_options(),
+        )
+
+    def compile_step(self, batch_size: int) -> compiling.CompiledStep:
+        """The same, compiled for global batches of this size."""
+        batch = self.abstract_batch(batch_size)
+        return compiling.compile_step(self.step_fn(), self.abstract_state(), batch)
+
+    def compiler_options(self) -> dict[str, Any]:
+        """Of every program that a run compiles."""
+        is_real = isinstance(self.mesh, Mesh)
+        platform = self.mesh.devices.flat[0].platform if is_real else jax.default_backend()
+        return determinism.compiler_options(
+            deterministic=self.settings.deterministic, platform=platform
         )
 
     def round_up(self, batch_size: int) -> int:
@@ -185,6 +206,7 @@ class Learner:
             every_steps=every_steps,
             num_examples=data.num_examples,
             abstract_batch=abstract_rows(data.spec, data.batch_size),
+            compiler_options=self.compiler_options(),
             batches=lambda: sharding.to_devices(data, self.mesh),
         )
 
@@ -194,7 +216,8 @@ class Learner:
         """(key, uint8[h, w, c]) pairs -> (key, the image, f32[k] class probabilities)."""
         size, images = self.round_up(batch_size), iter(images)
         variables = state.variables(averaged=True)
-        predict = jax.jit(functools.partial(self.task.predict, rng=state.rng))
+        predict = functools.partial(self.task.predict, rng=state.rng)
+        predict = jax.jit(predict, compiler_options=self.compiler_options())
         while rows := list(itertools.islice(images, size)):
             batch = self.info.empty_batch(size)
             batch["image"][: len(rows)] = [image for _, image in rows]
@@ -209,6 +232,14 @@ class Learner:
         variables = self.abstract_state().variables()
         forward = functools.partial(self.task.predict, rng=jax.random.key(0))
         return cost.TRAINING_FACTOR * cost.count_flops(forward, variables, batch)
+
+    def _check_profile(self) -> None:
+        first, last = self.settings.profile_steps or (1, self.num_steps)
+        if not 1 <= first <= last <= self.num_steps:
+            raise InputError(
+                f"config.train.profile_steps is {self.settings.profile_steps}; allowed: a first "
+                f"and a last step with 1 <= first <= last <= {self.num_steps}, the run's last."
+            )
 
     def _step(self) -> StepFn:
         return step.make_train_step(

@@ -1,7 +1,8 @@
 """Runs a task's own metrics over a whole data set, each example exactly once."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 from jaxtyping import Array
@@ -20,6 +21,7 @@ class Evaluator:
       batches: makes the batches of the split on the devices; padding has `mask` False.
       num_examples: of the split, to be compared with what was scored.
       abstract_batch: shapes and types of a batch.
+      compiler_options: see `jax.jit`.
     """
 
     name: str
@@ -28,9 +30,11 @@ class Evaluator:
     num_examples: int
     abstract_batch: Tree = None
     every_steps: int = 0
+    compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        object.__setattr__(self, "_step", jax.jit(self._score))
+        step = jax.jit(self._score, compiler_options=dict(self.compiler_options))
+        object.__setattr__(self, "_step", step)
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         return is_last or (bool(self.every_steps) and step % self.every_steps == 0)
