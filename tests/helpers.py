@@ -61,7 +61,7 @@ def tiny_config(**overrides: object) -> dict[str, Any]:
 COMPILED = tempfile.TemporaryDirectory(prefix="vit_jax_compiled")
 
 
-def environment(devices: int = 1) -> dict[str, str]:
+def environment(devices: int = 1, **changed: str) -> dict[str, str]:
     return {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
@@ -70,23 +70,31 @@ def environment(devices: int = 1) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # as a user runs it, unlike in conftest.py
         "PYTHONUNBUFFERED": "1",
+        **changed,
     }
 
 
-def start(arguments: list[str], output: Path, *, devices: int = 1) -> subprocess.Popen:
-    """Starts the command in a process group of its own; what it prints goes to a file."""
+def start(
+    arguments: list[str], output: Path, *, devices: int = 1, **changed: str
+) -> subprocess.Popen:
+    """Starts the command in a process group of its own; what it prints goes to a file.
+
+    `changed` is what is otherwise in its environment.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "vit_jax", *arguments],
         cwd=ROOT,
-        env=environment(devices),
+        env=environment(devices, **changed),
         stdout=output.open("a"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
 
 
-def finish(arguments: list[str], output: Path, *, devices: int = 1) -> tuple[int, str]:
+def finish(
+    arguments: list[str], output: Path, *, devices: int = 1, **changed: str
+) -> tuple[int, str]:
     """Runs the command to its end; its exit code and what it printed this time."""
     before = len(output.read_text()) if output.exists() else 0
-    code = start(arguments, output, devices=devices).wait(timeout=300)
+    code = start(arguments, output, devices=devices, **changed).wait(timeout=300)
     return code, output.read_text()[before:]

@@ -113,10 +113,12 @@ def _train(
         before_save=votes.settle,
     )
     state, start, evaluated = _start(learner, checkpointer, new_state)
+    console.print(reporting.summary(learner, data, folder, start), highlight=False, soft_wrap=True)
+    step = learner.compile_step(data.train.batch_size)
+    console.print(reporting.compiled(step), highlight=False, soft_wrap=True)
     with agreement.together():
         write_json(folder.run, card)
-        logger = reporting.make_logger(learner, data, folder, config, console, start)
-    console.print(reporting.summary(learner, data, folder, start), highlight=False, soft_wrap=True)
+        logger = reporting.make_logger(learner, data, folder, config, console, start, step)
 
     def batches(first_step: int):
         rows = votes.guard(data.train.iterate(first_step), data.train.padding())
@@ -125,7 +127,7 @@ def _train(
     try:
         with hosts.contact():
             state, metrics = loop.fit(
-                learner.step_fn(),
+                step.call,
                 state,
                 batches,
                 evaluators=evaluators,

@@ -22,7 +22,16 @@ from vit_jax.data import pipeline
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator
-from vit_jax.train import activations, optimizer, patterns, placement, sharding, step
+from vit_jax.train import (
+    activations,
+    compiling,
+    determinism,
+    optimizer,
+    patterns,
+    placement,
+    sharding,
+    step,
+)
 from vit_jax.train.agreement import Votes
 
 
@@ -37,6 +46,8 @@ class TrainSettings:
       ema_decay: of the averaged weights that evaluations then use; None for none.
       log_every, checkpoint_every: steps; 0 checkpoints at the end only.
       keep_last, keep_best: see `Checkpointer`.
+      deterministic: the same bits from the same seed on GPUs, too; see `train.determinism`.
+      profile_steps: (first, last) step of a trace, counted from 1; see `train.profiling`.
       wandb_project: also logs to Weights & Biases.
     """
 
@@ -49,6 +60,8 @@ class TrainSettings:
     checkpoint_every: int = 0
     keep_last: int = 2
     keep_best: str | None = None
+    deterministic: bool = False
+    profile_steps: tuple[int, int] | None = None
     wandb_project: str | None = None
 
     def __post_init__(self):
@@ -145,8 +158,10 @@ class Learner:
 
         Raises:
           InputError: what the task has to say of its settings; or if `train.keep_best` is no
-            metric, or one that not every checkpoint has.
+            metric, or one that not every checkpoint has; or if the run has not the steps that
+            `train.profile_steps` names.
         """
+        self._check_profile()
         state, batch = self.abstract_state(), self.abstract_batch(batch_size)
         jax.eval_shape(self._step(), state, batch)
         every = {f"{e.name}/{n}": e.every_steps for e in evaluators for n in e.metric_names(state)}
@@ -164,7 +179,8 @@ class Learner:
     def init_state(self, variables: Variables | None = None) -> TrainState:
         """A new state; with these variables in place of random ones, if given."""
         places = jax.tree.map(lambda x: x.sharding, self.abstract_state())
-        return jax.jit(self._init, out_shardings=places)(variables)
+        init = jax.jit(self._init, out_shardings=places, compiler_options=self.compiler_options())
+        return init(variables)
 
     def step_fn(self) -> Any:
         """The jitted training step; it takes over the state it is given."""
@@ -174,6 +190,23 @@ class Learner:
             in_shardings=(state, sharding.batch_sharding(self.mesh)),
             out_shardings=(state, sharding.replicated(self.mesh)),
             donate_argnums=0,
+            compiler_options=self.compiler_options(),
+        )
+
+    def compile_step(self, batch_size: int) -> compiling.CompiledStep:
+        """The same, compiled for global batches of this size."""
+        batch = self.abstract_batch(batch_size)
+        return compiling.compile_step(self.step_fn(), self.abstract_state(), batch)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`jax.jit`, as every program of a run is compiled."""
+        return jax.jit(self._placed(function), compiler_options=self.compiler_options())
+
+    def compiler_options(self) -> dict[str, Any]:
+        is_real = isinstance(self.mesh, Mesh)
+        platform = self.mesh.devices.flat[0].platform if is_real else jax.default_backend()
+        return determinism.compiler_options(
+            deterministic=self.settings.deterministic, platform=platform
         )
 
     def round_up(self, batch_size: int) -> int:
@@ -195,7 +228,7 @@ class Learner:
             num_examples=data.num_examples,
             abstract_batch=abstract_rows(data.spec, data.batch_size),
             batches=batches,
-            placed=self._placed,
+            compile=self.compile,
         )
 
     def probabilities(
@@ -205,7 +238,7 @@ class Learner:
         size, images = self.round_up(batch_size), iter(images)
         variables = state.variables(averaged=True)
         predict = functools.partial(self.task.predict, rng=state.rng)
-        predict = jax.jit(self._placed(predict))
+        predict = self.compile(predict)
         while rows := list(itertools.islice(images, size)):
             batch = self.info.empty_batch(size)
             batch["image"][: len(rows)] = [image for _, image in rows]
@@ -220,6 +253,14 @@ class Learner:
         variables = self.abstract_state().variables()
         forward = functools.partial(self.task.predict, rng=jax.random.key(0))
         return cost.TRAINING_FACTOR * cost.count_flops(forward, variables, batch)
+
+    def _check_profile(self) -> None:
+        first, last = self.settings.profile_steps or (1, self.num_steps)
+        if not 1 <= first <= last <= self.num_steps:
+            raise InputError(
+                f"config.train.profile_steps is {self.settings.profile_steps}; allowed: a first "
+                f"and a last step with 1 <= first <= last <= {self.num_steps}, the run's last."
+            )
 
     def _step(self) -> StepFn:
         train_step = step.make_train_step(

@@ -8,14 +8,16 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from vit_jax.analysis import cost
+from vit_jax.analysis import cost, tables
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.learner import Learner
 from vit_jax.train import hosts, placement, sinks
 from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.compiling import CompiledStep
 from vit_jax.train.console import ConsoleSink
 from vit_jax.train.logger import NonFinite, RunLogger
+from vit_jax.train.profiling import StepTrace
 from vit_jax.workdir import Workdir, write_json
 
 PACKAGES = ("vit_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -56,6 +58,17 @@ def summary(learner: Learner, data: pipeline.DataSet, folder: Workdir, start: in
     )
 
 
+def compiled(step: CompiledStep) -> str:
+    text = f"compiled the step in {step.seconds:.1f} s"
+    if not step.memory:
+        return text
+    size = {name: tables.format_bytes(count) for name, count in step.memory.items()}
+    return (
+        f"{text}; on each device it needs {size['total']}: {size['arguments']} of state and batch, "
+        f"{size['temporary']} within the step"
+    )
+
+
 def make_logger(
     learner: Learner,
     data: pipeline.DataSet,
@@ -63,6 +76,7 @@ def make_logger(
     config: dict[str, Any],
     console: Console,
     start: int,
+    step: CompiledStep,
 ) -> RunLogger:
     batch_size, utilisation = data.train.batch_size, None
     peak = cost.peak_flops(jax.devices()[0])
@@ -81,6 +95,9 @@ def make_logger(
         if learner.settings.wandb_project:
             project = learner.settings.wandb_project
             outputs.append(sinks.WeightsAndBiases(project, folder=folder.path, config=config))
+    once = {"speed/compile_seconds": step.seconds}
+    if step.memory:
+        once["memory/step_bytes"] = step.memory["total"]
     return RunLogger(
         outputs,
         start_step=start,
@@ -88,7 +105,21 @@ def make_logger(
         batch_size=batch_size,
         learning_rate=learner.optimizer.learning_rate,
         utilisation=utilisation,
+        once=once,
+        trace=make_trace(learner, folder, console, start),
     )
+
+
+def make_trace(learner: Learner, folder: Workdir, console: Console, start: int) -> StepTrace | None:
+    if learner.settings.profile_steps is None or jax.process_index() != 0:
+        return None
+    first, last = learner.settings.profile_steps
+    where = f"the trace of steps {first} to {last}"
+    if last <= start:  # no mistake: the same command continues an interrupted run
+        console.print(f"{where} was due before the steps that this run resumes with")
+        return None
+    console.print(f"{where} will be in {folder.profile}", highlight=False, soft_wrap=True)
+    return StepTrace(folder.profile, first=first, last=last)
 
 
 def diverged(error: NonFinite, folder: Workdir, checkpointer: Checkpointer) -> Diverged:

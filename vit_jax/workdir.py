@@ -5,6 +5,7 @@ run.json         command, versions, devices, class names, preprocessing: the che
 metrics.jsonl    one line per log line or evaluation
 curves.png       the same as a picture
 tensorboard/     the same as event files
+profile/         a trace of `train.profile_steps`
 checkpoints/     one folder per kept step
 slurm/           job scripts and logs, where a cluster trained it
 result.json      the last evaluation; its presence says that the run is finished
@@ -41,6 +42,7 @@ FREE_KEYS = (
     "train.checkpoint_every",
     "train.keep_last",
     "train.wandb_project",
+    "train.profile_steps",
 )
 
 
@@ -53,6 +55,7 @@ class Workdir:
     metrics = property(lambda self: self.path / "metrics.jsonl")
     curves = property(lambda self: self.path / "curves.png")
     tensorboard = property(lambda self: self.path / "tensorboard")
+    profile = property(lambda self: self.path / "profile")
     checkpoints = property(lambda self: self.path / "checkpoints")
     result = property(lambda self: self.path / "result.json")
     non_finite = property(lambda self: self.path / "non_finite.json")

@@ -256,6 +256,27 @@ def test_mistakes_on_the_command_line(capsys, tmp_path):
         assert code == 2 and err.startswith("error: ") and expected in err, (arguments, err)
 
 
+@pytest.mark.parametrize(
+    "text, steps", [("10:15", (10, 15)), ("7", (7, 7)), ("1:1", (1, 1)), ("-2:3", (-2, 3))]
+)
+def test_steps_to_profile(text, steps):
+    from vit_jax.commands.train import steps_of
+
+    assert steps_of(text) == steps
+
+
+@pytest.mark.parametrize("text", ["", "a", "1:b", ":3", "1:2:3", "1.5:2"])
+def test_steps_to_profile_that_cannot_be_read(text, capsys, tmp_path):
+    code, _, err = call(capsys, *train_arguments(tmp_path / "run"), f"--profile={text}")
+    assert code == 2 and f"--profile is {text!r}; allowed: FIRST:LAST" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_profile_is_a_setting_of_the_run(capsys, tmp_path):
+    code, _, err = call(capsys, *train_arguments(tmp_path / "run"), f"--profile=5:{NUM_STEPS + 1}")
+    assert code == 2 and f"profile_steps is (5, {NUM_STEPS + 1}); allowed: a first" in err
+
+
 def test_workdir_of_another_config_is_refused_with_the_difference(workdir, capsys):
     arguments = train_arguments(
         workdir, train__keep_best="validation/top1", train__checkpoint_every=12, train__seed=1

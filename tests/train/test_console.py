@@ -53,6 +53,31 @@ def test_terminal_shows_a_bar_with_the_same_numbers():
     assert "step 200/1000:" not in text
 
 
+def test_memory_is_that_of_the_devices_where_they_count():
+    host = TRAINING | {"memory/host_peak_bytes": 3.0 * 2**30}
+    assert "| peak 3.0 GiB of RAM |" in training_text(host)
+    assert "| peak 71.5 GiB |" in training_text(host | {"memory/device_peak_bytes": 71.5 * 2**30})
+    assert "peak" not in training_text(TRAINING)
+
+
+def test_speed_of_a_device_is_shown_where_there_are_several():
+    share = "speed/images_per_second_per_device"
+    assert "| 2,000 images/s |" in training_text(TRAINING | {share: 2000.0})
+    assert "| 2,000 images/s (250 a device) |" in training_text(TRAINING | {share: 250.0})
+
+
+def test_a_line_with_everything_is_short():
+    whole = {
+        "speed/images_per_second": 123456.7,
+        "speed/images_per_second_per_device": 1929.0,
+        "speed/mfu": 0.6,
+        "memory/device_peak_bytes": 71.5 * 2**30,
+        "memory/host_peak_bytes": 1e9,
+        "speed/compile_seconds": 70.0,
+    }
+    assert len(training_text(TRAINING | whole)) < 150
+
+
 @pytest.mark.parametrize("name", ["train/top1", "speed/mfu"])
 def test_optional_numbers_are_shown_where_they_exist(name):
     values = {**TRAINING, "speed/mfu": 0.456}

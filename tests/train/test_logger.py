@@ -6,6 +6,7 @@ import pytest
 
 from vit_jax.core import Mean
 from vit_jax.train.logger import NonFinite, RunLogger, sum_means
+from vit_jax.train.profiling import StepTrace
 
 
 class Lines:
@@ -127,6 +128,7 @@ def test_speed_counts_images_and_leaves_evaluation_and_saves_out(monkeypatch):
         spend("data", 1.0)
         spend("evaluation", 100.0)
         spend("checkpoint", 50.0)
+        spend("profile", 25.0)
         spend("device", 2.0)
         now[0] += 1.0  # unnamed
         logger.record(metrics(1.0))
@@ -170,3 +172,46 @@ def test_long_sums_stay_exact():
     means = [Mean(np.float32(weight), np.float32(weight)) for weight in weights]
     assert int(sum_means(means).total) == 3 * 2**24 + 1
     assert int(sum_means(means).weight) == 3 * 2**24 + 1
+
+
+def test_memory_is_on_every_line_and_compiling_on_the_first_alone():
+    lines = Lines()
+    logger = logger_to(lines, once={"speed/compile_seconds": 1.5})
+    for step in range(1, 4):
+        logger.record(metrics(1.0))
+        logger.flush(step)
+    found = [values for _, values in lines.written]
+    assert [values.get("speed/compile_seconds") for values in found] == [1.5, None, None]
+    marks = [values["memory/host_peak_bytes"] for values in found]
+    assert marks == sorted(marks) and marks[0] > 0
+
+
+class Trace(StepTrace):
+    """Records what the logger asks of a trace of steps 2 and 3."""
+
+    def __init__(self):
+        self.begun, self.is_closed = [], False
+
+    def ends_before(self, step):
+        return step == 4
+
+    def begin(self, step):
+        self.begun.append(step)
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_a_trace_is_told_of_each_step_and_ends_when_its_last_is_computed(monkeypatch):
+    waited = []
+    wait = lambda pending: waited.append(len(pending))  # noqa: E731
+    monkeypatch.setattr("vit_jax.train.logger.jax.block_until_ready", wait)
+    trace = Trace()
+    logger = logger_to(Lines(), trace=trace)
+    for step in range(1, 6):
+        logger.begin(step)
+        assert waited == ([3] if step >= 4 else [])
+        logger.record(metrics(float(step)))
+    assert trace.begun == [1, 2, 3, 4, 5]
+    logger.close()
+    assert trace.is_closed

@@ -21,7 +21,7 @@ class Evaluator:
       batches: makes the batches of the split on the devices; padding has `mask` False.
       num_examples: of the split, to be compared with what was scored.
       abstract_batch: shapes and types of a batch.
-      placed: wraps what is traced to say where it is computed; see `train.activations`.
+      compile: `jax.jit`, or the learner's, which knows where and how to compute.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Evaluator:
     num_examples: int
     abstract_batch: Tree = None
     every_steps: int = 0
-    placed: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit
 
     def __post_init__(self):
-        object.__setattr__(self, "_step", jax.jit(self.placed(self._score)))
+        object.__setattr__(self, "_step", self.compile(self._score))
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         return is_last or (bool(self.every_steps) and step % self.every_steps == 0)

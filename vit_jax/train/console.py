@@ -58,12 +58,23 @@ def training_text(values: Mapping[str, float]) -> str:
     if "train/top1" in values:
         parts.append(f"top1 {values['train/top1']:.2%}")
     parts.append(f"lr {values['train/learning_rate']:.2e}")
-    parts.append(f"{values['speed/images_per_second']:,.0f} images/s")
+    parts.append(speed_text(values))
     if "speed/mfu" in values:
         parts.append(f"MFU {values['speed/mfu']:.1%}")
+    if "memory/device_peak_bytes" in values:
+        parts.append(f"peak {values['memory/device_peak_bytes'] / 2**30:.1f} GiB")
+    elif "memory/host_peak_bytes" in values:  # where devices do not count
+        parts.append(f"peak {values['memory/host_peak_bytes'] / 2**30:.1f} GiB of RAM")
     shares = [f"{what} {values[f'speed/{what}_share']:.0%}" for what in ("data", "host", "device")]
     parts.append(f"time: {', '.join(shares)}")
     return " | ".join(parts)
+
+
+def speed_text(values: Mapping[str, float]) -> str:
+    """'2,000 images/s', and on several devices '2,000 images/s (250 a device)'."""
+    rate = values["speed/images_per_second"]
+    share = values.get("speed/images_per_second_per_device", rate)
+    return f"{rate:,.0f} images/s" + (f" ({share:,.0f} a device)" if share != rate else "")
 
 
 def evaluation_text(values: Mapping[str, float]) -> str:

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 
 from vit_jax.core import Mean
+from vit_jax.train import usage
+from vit_jax.train.profiling import StepTrace
 from vit_jax.train.sinks import Sink
 
 # Non-finite values of these mean that the parameters are, or are about to be, lost. The norm of
@@ -42,6 +44,8 @@ class RunLogger:
       batch_size: examples of a global batch.
       learning_rate: steps done -> learning rate.
       utilisation: images/s -> model FLOPs utilisation, where the devices' peak is known.
+      once: further values of the first line, by name, e.g. how long compiling took.
+      trace: records chosen steps.
     """
 
     def __init__(
@@ -53,10 +57,13 @@ class RunLogger:
         batch_size: int,
         learning_rate: Callable[[int], float],
         utilisation: Callable[[float], float] | None = None,
+        once: Mapping[str, float] | None = None,
+        trace: StepTrace | None = None,
     ):
         self._sinks, self._every = sinks, every_steps
         self._batch_size, self._rate = batch_size, learning_rate
         self._utilisation = utilisation
+        self._once, self._trace = dict(once or {}), trace
         self._flushed, self._pending = start_step, []
         self._seconds: dict[str, float] = collections.defaultdict(float)
         self._since = time.perf_counter()
@@ -64,11 +71,25 @@ class RunLogger:
     def is_due(self, step: int) -> bool:
         return step % self._every == 0
 
+    def begin(self, step: int) -> None:
+        """To be called before each step."""
+        if self._trace is None:
+            return
+        if self._trace.ends_before(step):
+            with self.timing("device"):
+                jax.block_until_ready(self._pending)
+        with self.timing("profile"):
+            self._trace.begin(step)
+
     @contextlib.contextmanager
     def timing(self, what: str) -> Iterator[None]:
-        """Counts the seconds spent inside under `what`: data, device, evaluation, checkpoint."""
+        """Counts the seconds spent inside under `what`, which a trace shows, too.
+
+        `what` is data, device, evaluation, checkpoint or profile.
+        """
         start = time.perf_counter()
-        yield
+        with jax.profiler.TraceAnnotation(what):
+            yield
         self._seconds[what] += time.perf_counter() - start
 
     def record(self, metrics: Mapping[str, Mean]) -> None:
@@ -95,21 +116,24 @@ class RunLogger:
         merged = {name: sum_means([m[name] for m in fetched]) for name in fetched[0]}
         values = {f"train/{name}": float(mean.compute()) for name, mean in merged.items()}
         values["train/learning_rate"] = float(self._rate(step - 1))
-        self.write(step, values | self._speed(len(fetched)))
-        self._flushed = step
+        values |= self._speed(len(fetched)) | usage.high_water_marks() | self._once
+        self.write(step, values)
+        self._flushed, self._once = step, {}
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for sink in self._sinks:
             sink.write(step, values)
 
     def close(self) -> None:
+        if self._trace is not None:
+            self._trace.close()
         for sink in self._sinks:
             sink.close()
 
     def _speed(self, num_steps: int) -> dict[str, float]:
-        """Images per second and where a training second goes; evaluation and saves not counted."""
+        """Images per second and where a training second goes; what is no training not counted."""
         now = time.perf_counter()
-        away = self._seconds["evaluation"] + self._seconds["checkpoint"]
+        away = sum(self._seconds[what] for what in ("evaluation", "checkpoint", "profile"))
         seconds = max(now - self._since - away, 1e-9)
         images = num_steps * self._batch_size / seconds
         data, device = self._seconds["data"] / seconds, self._seconds["device"] / seconds

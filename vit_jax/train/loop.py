@@ -76,6 +76,7 @@ def fit(
             raise Preempted(start)
     batches = data(start)
     for step in range(start + 1, num_steps + 1):
+        logger.begin(step)
         with logger.timing("data"):
             batch = next(batches)
         state, metrics = step_fn(state, batch)
