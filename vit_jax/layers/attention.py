@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 from vit_jax import sections
 from vit_jax.errors import InputError
 from vit_jax.layers.position import Rotation
+from vit_jax.layers.products import choose_product
 
 Dtype = jax.typing.DTypeLike  # str, np.dtype or jnp.float32 and the like
 
@@ -28,6 +29,7 @@ class MultiHeadAttention(nn.Module):
         scores of a query, so it changes nothing; some checkpoints have it and others do not.
       qk_norm: normalises each query and key over its channels (arXiv:2302.05442), with scale and
         shift of their own.
+      matmul: number formats of the projections' products, see `layers.products`.
     """
 
     num_heads: int
@@ -36,6 +38,7 @@ class MultiHeadAttention(nn.Module):
     biases: tuple[str, ...] = ("query", "key", "value")
     qk_norm: bool = False
     norm_epsilon: float = 1e-6
+    matmul: str = "default"
 
     @nn.compact
     def __call__(
@@ -72,6 +75,7 @@ class MultiHeadAttention(nn.Module):
             axis=(-2, -1),
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
+            dot_general=choose_product(self.matmul),
             name="out",
         )(x)
 
@@ -81,7 +85,10 @@ class MultiHeadAttention(nn.Module):
         # must stay whole, or every step would move the weights between devices.
         kernel = jnp.stack([k for k, _ in weights], axis=1).astype(self.dtype)
         bias = jnp.stack([b for _, b in weights]).astype(self.dtype)
-        x = jnp.einsum("bnc,cshd->bnshd", x.astype(self.dtype), kernel) + bias
+        product = choose_product(self.matmul)
+        x = (
+            product(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ()))) + bias
+        )  # [b, n, s, h, d]
         return [x[:, :, i] for i in range(len(weights))]
 
 
