@@ -16,7 +16,7 @@ import optax
 
 from vit_jax import sections
 from vit_jax.errors import InputError
-from vit_jax.train import patterns, schedules
+from vit_jax.train import moments, patterns, schedules
 from vit_jax.train.schedules import Schedule
 
 WHERE = "config.optimizer"
@@ -44,12 +44,19 @@ def adamw(
     b2: float = 0.999,
     eps: float = 1e-8,
     moment_dtype: str = "float32",
+    second_moment_dtype: str = "float32",
 ) -> optax.GradientTransformation:
-    where = "config.optimizer.moment_dtype"
-    sections.choose(dict.fromkeys(("float32", "bfloat16")), moment_dtype, where=where)
+    dtypes = dict(moment_dtype=moment_dtype, second_moment_dtype=second_moment_dtype)
+    for name, dtype in dtypes.items():
+        sections.choose(dict.fromkeys(("float32", "bfloat16")), dtype, where=f"{WHERE}.{name}")
     sections.check_ranges(WHERE, b1=(b1, 0, 1), b2=(b2, 0, 1), eps=(eps, 0, math.inf))
-    return optax.adamw(
-        rate, b1, b2, eps, mu_dtype=moment_dtype, weight_decay=weight_decay, mask=decays
+    adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=moment_dtype)
+    if second_moment_dtype == "bfloat16":
+        adam = moments.second_moment_in_bfloat16(adam)
+    return optax.chain(  # optax.adamw
+        adam,
+        optax.add_decayed_weights(weight_decay, decays),
+        optax.scale_by_learning_rate(rate),
     )
 
 
@@ -87,6 +94,7 @@ def build(
     b2: float | None = None,
     eps: float | None = None,
     moment_dtype: str | None = None,
+    second_moment_dtype: str | None = None,
     momentum: float | None = None,
     nesterov: bool | None = None,
     rate_patterns: Sequence[Any] = ((".*", 1.0),),
@@ -112,8 +120,12 @@ def build(
       weight_decay: the factor; applied where `decay_patterns` says so.
       decay_patterns: ordered (path pattern, bool); first match wins.
       clip_norm: the gradient's largest global L2 norm.
-      b1, b2, eps, moment_dtype: of 'adamw', 0.9, 0.999, 1e-8 and 'float32'; the dtype is the
-        first moment's.
+      b1, b2, eps: of 'adamw', 0.9, 0.999 and 1e-8.
+      moment_dtype: of 'adamw', the first moment's, 'float32' or 'bfloat16'. A step moves it by a
+        tenth, so rounding to bfloat16 costs little.
+      second_moment_dtype: of 'adamw', the same; 'bfloat16' is rounded at random, see
+        `train.moments`. 'float32' by default: that adds noise of up to 0.4 % to each element's
+        rate and costs random bits, and published recipes do without it.
       momentum, nesterov: of 'sgd', 0.9 and False.
       rate_patterns: ordered (path pattern, factor of the learning rate); first match wins, 0
         freezes. [('head/.*', 1), ('.*', 0)] is a linear probe.
@@ -149,7 +161,13 @@ def build(
         return patterns.map_paths(lambda p, _: bool(patterns.match(rules, p, where=where)), params)
 
     given = dict(
-        b1=b1, b2=b2, eps=eps, moment_dtype=moment_dtype, momentum=momentum, nesterov=nesterov
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        moment_dtype=moment_dtype,
+        second_moment_dtype=second_moment_dtype,
+        momentum=momentum,
+        nesterov=nesterov,
     )
     make = sections.choose(OPTIMIZERS, name, where="config.optimizer.name")
     update = sections.call_chosen(
