@@ -175,11 +175,15 @@ def test_mixing_of_odd_rows_of_a_device_can_be_planned():
 
 def test_fsdp_splits_the_state_and_not_the_work():
     model = TINY | dict(width=256, mlp_dim=1024)
-    whole = card(model=model, num_devices=8, mesh=dict(data=8))["memory_bytes"]
-    split = card(model=model, num_devices=8, mesh=dict(data=1, fsdp=8))["memory_bytes"]
+    a = card(model=model, num_devices=8, mesh=dict(data=8))
+    b = card(model=model, num_devices=8, mesh=dict(data=1, fsdp=8))
+    whole, split = a["memory_bytes"], b["memory_bytes"]
     for name in ("parameters", "optimizer", "gradients"):
         assert split[name] == pytest.approx(whole[name] / 8, rel=0.1)  # small ones stay
-    assert split["activations"] == whole["activations"]
+    # The same examples; but copies of parameters that are kept for the backward pass are split.
+    examples = [found["activation_bytes_per_image"] for found in (a, b)]
+    assert examples[0] == examples[1] and split["activations"] < whole["activations"]
+    assert whole["gathered"] == 0 < split["gathered"] < 8 * split["parameters"]
 
 
 # parameters

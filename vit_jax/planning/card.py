@@ -25,6 +25,8 @@ from vit_jax.train import sharding
 # Where a run's length is not known; schedules need one, and sizes do not depend on it.
 ANY_STEPS = 10**9
 NOTHING = Told()
+# Memory of the host is not counted, so that offloading to it is not searched.
+POLICIES = tuple(name for name in REMAT_POLICIES if name != "offload")
 ATTENTION = ("task", "model", "attention_implementation")
 
 
@@ -111,8 +113,8 @@ def plan(
     if measured:
         card["compiled"] = describe_compiled(measured)
     if target and target.memory_bytes:
-        card["fit"] = fit(traced, batch_size, build, target, card["memory_bytes"]["total"])
-        traffic = measured.traffic if measured else expected_traffic(work, settings.accum_steps)
+        card["fit"] = fit(traced, work, build, target, settings.accum_steps)
+        traffic = sent(measured, expected_traffic(work, settings.accum_steps))
         card["speed"] = speed(work, settings.accum_steps, target, traffic, num_steps, flops)
     found += notes.of(card, work, target)
     return {**card, "notes": found}
@@ -134,16 +136,27 @@ def recomputed(work: Work, build: Any, config: Mapping[str, Any]) -> float:
     return work.flops_per_example - plainly.flops_per_example
 
 
+def sent(measured: compiled.Compiled | None, needed: list[Traffic]) -> list[Traffic]:
+    """The collectives that the time is reckoned with.
+
+    Those of a CPU's program are taken only where they show a mistake: its compiler sums along
+    fsdp and cuts, where those of accelerators scatter at half the cost.
+    """
+    if measured is None:
+        return needed
+    is_wrong = notes.is_suspicious(measured.traffic, needed)
+    return measured.traffic if is_wrong or measured.backend != "cpu" else needed
+
+
 def fit(
-    config: Mapping[str, Any], batch_size: int, build: Any, target: devices.Device, total: int
+    config: Mapping[str, Any], work: Work, build: Any, target: devices.Device, accum_steps: int
 ) -> dict[str, Any]:
     """Does the run fit the device, and what would?"""
     usable = (1 - search.RESERVE) * target.memory_bytes
-    policies = tuple(name for name in REMAT_POLICIES if name != "offload")
-    options = search.search(config, batch_size, build, usable, policies)
+    options = search.search(config, work, build, usable, POLICIES)
     best = search.cheapest(options)
     return {
-        "fits": total <= usable,
+        "fits": work.memory(accum_steps)["total"] <= usable,
         "usable_bytes": usable,
         "reserve_share": search.RESERVE,
         "options": [describe_option(option, target) for option in options],

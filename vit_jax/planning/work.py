@@ -35,6 +35,15 @@ class Work:
 
     def memory(self, accum_steps: int) -> dict[str, int]:
         """Bytes on each device at the peak of a step, by what they are for."""
+        if accum_steps not in self._memory:
+            self._memory[accum_steps] = self._count_memory(accum_steps)
+        return self._memory[accum_steps]
+
+    @functools.cached_property
+    def _memory(self) -> dict[int, dict[str, int]]:
+        return {}
+
+    def _count_memory(self, accum_steps: int) -> dict[str, int]:
         state, microbatch = self._state, self.rows // accum_steps
         saved = self.saved(microbatch)
         gradients = memory.device_bytes(state.params)
