@@ -80,7 +80,7 @@ def plan(
         "model": config["task"].get("model", {}).get("name", "vit"),
         "image": list(info.preprocessing.image_shape),
         "tokens": count_tokens(learner),
-        "parameters": parameters(learner, depth),
+        "parameters": parameters(work, depth),
         "flops": {
             "forward_gflops": flops / cost.TRAINING_FACTOR / 1e9,
             "forward_gmacs": flops / cost.TRAINING_FACTOR / 2e9,
@@ -268,8 +268,8 @@ def count_tokens(learner: Learner) -> dict[str, int] | None:
     return {"patches": rows * columns, "prefix": prefix, "sequence": rows * columns + prefix}
 
 
-def parameters(learner: Learner, depth: int) -> dict[str, Any]:
-    params, transform = _shapes(learner.abstract_state().params), learner.optimizer.transform
+def parameters(work: Work, depth: int) -> dict[str, Any]:
+    params, transform = _shapes(work.state.params), work.learner.optimizer.transform
 
     def update(gradients: Tree, params: Tree) -> Tree:
         return transform.update(gradients, transform.init(params), params)[0]

@@ -57,8 +57,8 @@ def _compiled(card: Mapping[str, Any]) -> list[str]:
     if step["backend"] == "cpu":
         found.append(
             "the step was compiled by XLA's CPU compiler, one layer a pass: bytes of arguments "
-            "and the axes of collectives are exact; temporary buffers are its own, with attention's "
-            "weights and much of bfloat16 as float32; sums of bfloat16 between devices count twice "
+            "and the axes of collectives are exact; temporary buffers are its own, with weights of "
+            "attention and much of bfloat16 as float32; sums of bfloat16 between devices count twice "
             "what an accelerator sends, and along fsdp it sums where accelerators scatter"
         )
     sent, needed = (

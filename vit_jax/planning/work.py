@@ -44,7 +44,7 @@ class Work:
         return {}
 
     def _count_memory(self, accum_steps: int) -> dict[str, int]:
-        state, microbatch = self._state, self.rows // accum_steps
+        state, microbatch = self.state, self.rows // accum_steps
         saved = self.saved(microbatch)
         gradients = memory.device_bytes(state.params)
         found = {
@@ -78,7 +78,7 @@ class Work:
         if self.learner.mesh.shape["fsdp"] == 1:
             return 0
         single = layer = 0
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self._state.params):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.state.params):
             if "fsdp" not in leaf.sharding.spec:
                 continue
             size = memory.device_bytes(leaf) * self.learner.mesh.shape["fsdp"]
@@ -99,7 +99,7 @@ class Work:
         return (four - two) / 2
 
     @functools.cached_property
-    def _state(self) -> Any:
+    def state(self) -> Any:
         return self.learner.abstract_state()
 
     @functools.cached_property
@@ -133,7 +133,7 @@ class Work:
 
     def _inputs(self, rows: int) -> tuple[Any, Any, Any]:
         """Shapes of parameters, state and batch, without places: tracing has no use for them."""
-        state = self._state.replace(opt_state=(), ema_params=None)
+        state = self.state.replace(opt_state=(), ema_params=None)
         inputs = state.params, state, self.learner.abstract_batch(rows)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
 
@@ -141,8 +141,8 @@ class Work:
     def _splits(self) -> list[Split]:
         """How the mesh's axes split these inputs; `_inputs` has a device's own rows already."""
         batch = self.learner.abstract_batch(2)
-        placed = self._state.replace(opt_state=(), ema_params=None)
-        leaves, found = jax.tree.leaves((self._state.params, placed)), []
+        placed = self.state.replace(opt_state=(), ema_params=None)
+        leaves, found = jax.tree.leaves((self.state.params, placed)), []
         for axis, examples in (("tensor", None), ("fsdp", EXAMPLES)):
             if (ways := self.learner.mesh.shape[axis]) > 1:
                 dimensions = [_place(axis, leaf) for leaf in leaves]
