@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core as jax_core
 
+from vit_jax.layers.attention_choice import by_definition
+
 # Dense bfloat16 FLOP/s of one device, from the vendors' data sheets, by a part of
 # `device.device_kind` in lower case; the first that fits.
 PEAK_FLOPS = (
@@ -85,7 +87,8 @@ def count_trained(update: Callable[[Any, Any], Any], params: Any) -> int:
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of one call of `function`; the arguments may be shapes."""
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    with by_definition():
+        return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _count(jaxpr: jax_core.Jaxpr) -> int:
