@@ -140,7 +140,7 @@ def _query_gradient_kernel(
     def step(i, total):
         keys = _tile(i, tile)
         weights = jnp.exp(_scores(query[...], key[keys, :], seen[:, keys], scale) - log_sum[...])
-        to_weights = _dot(gradient[...], value[keys, :], trans_b=True)
+        to_weights = _dot(gradient[...], value[keys, :].T)
         to_scores = weights * (to_weights - shared[...]) * scale
         return total + _dot(to_scores.astype(key.dtype), key[keys, :])
 
@@ -157,10 +157,10 @@ def _key_gradient_kernel(
         rows = _tile(i, tile)
         weights = jnp.exp(_scores(query[rows, :], key[...], seen[...], scale) - log_sum[rows, :])
         incoming = gradient[rows, :]
-        value_total += _dot(weights.astype(incoming.dtype), incoming, trans_a=True)
-        to_weights = _dot(incoming, value[...], trans_b=True)
+        value_total += _dot(weights.astype(incoming.dtype).T, incoming)
+        to_weights = _dot(incoming, value[...].T)
         to_scores = weights * (to_weights - shared[rows, :]) * scale
-        key_total += _dot(to_scores.astype(query.dtype), query[rows, :], trans_a=True)
+        key_total += _dot(to_scores.astype(query.dtype).T, query[rows, :])
         return key_total, value_total
 
     zeros = jnp.zeros(key.shape, jnp.float32)
@@ -169,13 +169,13 @@ def _key_gradient_kernel(
 
 
 def _scores(query, key, seen, scale):
-    return jnp.where(seen > 0, _dot(query, key, trans_b=True) * scale, LOWEST)
+    return jnp.where(seen > 0, _dot(query, key.T) * scale, LOWEST)
 
 
-def _dot(a, b, **transposed):
+def _dot(a, b):
     """Summed in float32; float32 operands are not rounded to TF32 or bfloat16 on the way."""
     precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-    return pl.dot(a, b, precision=precision, **transposed)
+    return jnp.matmul(a, b, precision=precision, preferred_element_type=jnp.float32)
 
 
 def _tile(i, tile):
