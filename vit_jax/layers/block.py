@@ -14,14 +14,10 @@ from jaxtyping import Array, Bool, Float
 from vit_jax import sections
 from vit_jax.layers.attention import Dtype, MultiHeadAttention
 from vit_jax.layers.position import Rotation
+from vit_jax.layers.products import choose_product
+from vit_jax.layers.remat import rematerialise
 
 NORM_EPSILON = 1e-6  # as in Google's ViT code; PyTorch's default would be 1e-5
-# What the backward pass keeps of a block's forward pass, and what it computes again.
-REMAT_POLICIES = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
 
 
 def quick_gelu(x: Array) -> Array:
@@ -56,6 +52,7 @@ class BlockSettings:
       dropout_rate: after the MLP's activation and after each branch.
       dtype: of the computation.
       attention_implementation: see `layers.attention.attend`.
+      matmul: number formats of the dense layers' products, see `layers.products`.
     """
 
     mlp_dim: int
@@ -70,6 +67,7 @@ class BlockSettings:
     dropout_rate: float = 0.0
     dtype: Dtype = jnp.float32
     attention_implementation: str = "auto"
+    matmul: str = "default"
 
     def norm(self, name: str) -> nn.LayerNorm:
         return nn.LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name=name)
@@ -84,11 +82,20 @@ class BlockSettings:
             biases=tuple(part for part, is_used in with_bias.items() if is_used),
             qk_norm=self.qk_norm,
             norm_epsilon=self.norm_epsilon,
+            matmul=self.matmul,
             name=name,
         )
 
     def mlp(self, name: str, *, train: bool) -> "Mlp":
-        return Mlp(self.mlp_dim, self.activation, self.dropout_rate, train, self.dtype, name=name)
+        return Mlp(
+            self.mlp_dim,
+            self.activation,
+            self.dropout_rate,
+            train,
+            self.dtype,
+            matmul=self.matmul,
+            name=name,
+        )
 
 
 class Mlp(nn.Module):
@@ -99,6 +106,7 @@ class Mlp(nn.Module):
     dropout_rate: float = 0.0
     train: bool = False
     dtype: Dtype = jnp.float32
+    matmul: str = "default"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
@@ -109,6 +117,7 @@ class Mlp(nn.Module):
             kernel_init=nn.initializers.xavier_uniform(),
             bias_init=nn.initializers.normal(stddev=1e-6),
             dtype=self.dtype,
+            dot_general=choose_product(self.matmul),
         )
         hidden = dense(self.hidden_dim, name="up")(x)
         if is_gated:
@@ -186,13 +195,8 @@ class Encoder(nn.Module):
         rotation: Rotation | None = None,
         train: bool = False,
     ) -> Float[Array, "b n c"]:
-        policy = sections.choose(REMAT_POLICIES, self.remat, where="config.task.model.remat")
-        block = EncoderBlock
-        if self.remat != "none":
-            # Inside a scan common subexpressions cannot be merged across the pass boundary.
-            block = nn.remat(block, policy=policy, prevent_cse=False)
         blocks = nn.scan(
-            block,
+            rematerialise(EncoderBlock, self.remat),
             length=self.depth,
             unroll=self.unroll,
             variable_axes={"params": 0, "intermediates": 0},

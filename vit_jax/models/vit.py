@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from vit_jax import sections
 from vit_jax.errors import InputError
 from vit_jax.layers.block import ACTIVATIONS, BlockSettings
+from vit_jax.layers.products import PRODUCTS
 from vit_jax.layers.stem import STEMS
 from vit_jax.models.vit_network import VisionTransformer, ViTOutput
 
@@ -74,6 +75,7 @@ def build(
     unroll: int | None = None,
     remat: str = "none",
     dtype: str = "float32",
+    matmul: str = "default",
     attention_implementation: str = "auto",
 ) -> VisionTransformer:
     """A ViT; the defaults are those of the paper.
@@ -113,8 +115,11 @@ def build(
       drop_path_rate: stochastic depth of the last layer.
       unroll: layers per pass of the scan over depth; by default all of them (fastest step), or
         one where `remat` is to save memory: XLA undoes it within a pass.
-      remat: 'none', 'dots' or 'full': what the backward pass computes again to save memory.
+      remat: 'none', 'dots', 'attention', 'full' or 'offload': what the backward pass computes again
+        to save memory, see `layers.remat`.
       dtype: of the computation, 'float32' or 'bfloat16'; parameters are always float32.
+      matmul: number formats of the blocks' products of activations and weights: 'default' as
+        `dtype` says, 'bfloat16' or 'fp8', see `layers.products`.
       attention_implementation: see `layers.attention.attend`.
     """
     where = "config.task.model"
@@ -127,6 +132,7 @@ def build(
         ("final_norm", final_norm, FINAL_NORMS),
         ("activation", activation, ACTIVATIONS),
         ("dtype", dtype, ("float32", "bfloat16")),
+        ("matmul", matmul, PRODUCTS),
     ):
         sections.choose(dict.fromkeys(allowed), value, where=f"{where}.{name}")
     counts = dict(shape._asdict(), representation_dim=representation_dim, unroll=unroll)
@@ -170,6 +176,7 @@ def build(
             dropout_rate=dropout_rate,
             dtype=jnp.dtype(dtype),
             attention_implementation=attention_implementation,
+            matmul=matmul,
         ),
         pool=pool,
         class_token=reads_class if class_token is None else class_token,

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from vit_jax import experiment, sections
 from vit_jax.analysis import cost, devices
 from vit_jax.core import Tree
-from vit_jax.layers.block import REMAT_POLICIES
+from vit_jax.layers.attention_choice import choose_attention
 from vit_jax.layers.embed import grid_size
+from vit_jax.layers.remat import REMAT_POLICIES
 from vit_jax.learner import Learner, TrainSettings
 from vit_jax.models.mixer import Mixer
 from vit_jax.models.vit import VisionTransformer
@@ -27,6 +28,7 @@ ANY_STEPS = 10**9
 NOTHING = Told()
 # Memory of the host is not counted, so that offloading to it is not searched.
 POLICIES = tuple(name for name in REMAT_POLICIES if name != "offload")
+FUSED = ("cudnn", "pallas")
 ATTENTION = ("task", "model", "attention_implementation")
 
 
@@ -51,7 +53,8 @@ def plan(
     """
     config, *_ = experiment.read_initial(experiment.plain(config))
     found: list[str] = []  # notes
-    target = devices.find(device) if device else None
+    name = device and device.lower()
+    target = devices.find(name) if name else None
     settings = sections.call(TrainSettings, config["train"], where="config.train")
     info = describe_data(config, settings.seed, told, found)
     batch_size, num_examples = config["data"]["batch_size"], info.num_examples or None
@@ -72,7 +75,7 @@ def plan(
         return experiment.build_learner(config, mesh, info, num_steps or ANY_STEPS)
 
     learner = build(config)
-    traced = as_on(target, config, learner)
+    traced = as_on(name, config, learner, found)
     work = Work(build(traced), batch_size)
     seen = num_steps and num_steps * batch_size
     flops = learner.flops_per_example()
@@ -104,7 +107,7 @@ def plan(
         "memory_bytes": work.memory(settings.accum_steps),
         "activation_bytes_per_image": work.saved_per_image,
         "collectives": [collective(part) for part in expected_traffic(work, settings.accum_steps)],
-        "device": device and describe_device(device.lower(), target),
+        "device": name and describe_device(name, target),
         "fit": None,
         "speed": None,
         "compiled": None,
@@ -120,12 +123,36 @@ def plan(
     return {**card, "notes": found}
 
 
-def as_on(target: devices.Device | None, config: Mapping[str, Any], learner: Learner) -> Any:
-    """The config with the attention that 'auto' would take on the device of the run."""
-    block = getattr(getattr(learner.task, "model", None), "block", None)
-    if getattr(block, "attention_implementation", None) != "auto" or target is None:
-        return config
-    return search.set_key(config, ATTENTION, "dense" if target.backend == "cpu" else "xla")
+def as_on(
+    name: str | None, config: Mapping[str, Any], learner: Learner, found: list[str]
+) -> Mapping[str, Any]:
+    """The config with the attention that 'auto' would take on the device of the run.
+
+    Fused kernels cannot be traced where they do not run: 'xla' stands for them.
+    """
+    block, tokens = (
+        getattr(getattr(learner.task, "model", None), "block", None),
+        count_tokens(learner),
+    )
+    kernel = getattr(block, "attention_implementation", "dense")
+    if kernel == "auto" and name is not None and tokens:
+        choice = choose_attention(
+            backend=devices.DEVICES[name].backend,
+            device_kind=name.upper().split("-")[0],
+            head_size=learner.task.model.width // block.num_heads,
+            num_queries=tokens["sequence"],
+            num_keys=tokens["sequence"],
+            dtype=str(block.dtype),
+        )
+        found.append(f"attention on {name}: {choice}")
+        config = search.set_key(config, ATTENTION, kernel := choice.name)
+    if kernel in FUSED:
+        found.append(
+            f"attention is counted with its weights in memory, which {kernel} does not store: the "
+            "run needs less memory and time than is told"
+        )
+        config = search.set_key(config, ATTENTION, "xla")
+    return config
 
 
 def recomputed(work: Work, build: Any, config: Mapping[str, Any]) -> float:

@@ -13,7 +13,7 @@ SUSPICIOUS, SMALL = 3, 2**20
 
 
 def of(card: Mapping[str, Any], work: Work, device: Device | None) -> list[str]:
-    found = [*_remat(work), *_attention(work, device), *_compiled(card)]
+    found = [*_remat(work), *_compiled(card)]
     if device is None:
         return found
     if card["fit"]:
@@ -40,15 +40,6 @@ def _remat(work: Work) -> list[str]:
     ]
 
 
-def _attention(work: Work, device: Device | None) -> list[str]:
-    block = getattr(getattr(work.learner.task, "model", None), "block", None)
-    if device is None or device.backend == "cpu" or block is None:
-        return []
-    if getattr(block, "attention_implementation", None) not in ("xla", "dense"):
-        return []
-    return ["attention is counted with its weights in memory; a fused kernel needs less of it"]
-
-
 def _compiled(card: Mapping[str, Any]) -> list[str]:
     step = card["compiled"]
     if not step:
@@ -58,8 +49,8 @@ def _compiled(card: Mapping[str, Any]) -> list[str]:
         found.append(
             "the step was compiled by XLA's CPU compiler, one layer a pass: bytes of arguments "
             "and the axes of collectives are exact; temporary buffers are its own, with weights of "
-            "attention and much of bfloat16 as float32; sums of bfloat16 between devices count twice "
-            "what an accelerator sends, and along fsdp it sums where accelerators scatter"
+            "attention and much of bfloat16 as float32; sums of bfloat16 between devices count "
+            "twice what an accelerator sends, and along fsdp it sums where accelerators scatter"
         )
     sent, needed = (
         [Traffic((), "", part["bytes_per_step"], None) for part in each["collectives"]]

@@ -198,6 +198,7 @@ IRRELEVANT = dict(
     remat="none",
     dtype=jnp.float32,
     attention_implementation="auto",
+    matmul="default",
 )
 
 
