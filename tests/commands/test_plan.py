@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 from helpers import DIGITS
 
@@ -23,6 +24,7 @@ def get_config(arg):
 
 def call(capsys, *arguments):
     """Exit code, standard output and standard error."""
+    jax.devices()  # before the command, which else would make devices of its own
     with pytest.raises(SystemExit) as stop:
         main(["plan", *arguments])
     out, err = capsys.readouterr()

@@ -8,6 +8,7 @@ from vit_jax.analysis.figures import new_figure
 from vit_jax.analysis.tables import PARTS, format_bytes, format_seconds
 
 GIB = 2**30
+CUT = 1.8  # times the device's memory
 # Short names of what is alike, from the bottom of a bar to its top.
 STACK = {
     "parameters": ("parameters", "averaged_parameters", "other_state"),
@@ -47,23 +48,25 @@ def draw_memory(axes: Any, plan: Mapping[str, Any]) -> None:
         sizes = [sum(memory[key] for key in keys) / GIB for _, memory in bars]
         axes.bar(range(len(bars)), sizes, 0.6, bottom=base, label=name, color=colour)
         base = [a + b for a, b in zip(base, sizes, strict=True)]
-    for i, ((_, memory), top) in enumerate(zip(bars, base, strict=True)):
+    top = max(base)
+    if plan["fit"]:  # a bar that is much too high is cut, so that the others can be seen
+        whole = plan["device"]["memory_bytes"] / GIB
+        top = min(max(top, whole), CUT * whole)
+    for i, (_, memory) in enumerate(bars):
         axes.annotate(
-            format_bytes(memory["total"]),
-            (i, top),
+            format_bytes(memory["total"]) + (" (cut)" if base[i] > top else ""),
+            (i, min(base[i], top)),
             ha="center",
             xytext=(0, 3),
             textcoords="offset points",
         )
-    top = max(base)
     if plan["fit"]:
-        usable, whole = plan["fit"]["usable_bytes"] / GIB, plan["device"]["memory_bytes"] / GIB
+        usable = plan["fit"]["usable_bytes"] / GIB
         axes.axhline(whole, color="black", linewidth=1.2)
         axes.axhline(usable, color="black", linewidth=1.2, linestyle="--")
-        place = dict(x=-0.45, fontsize=8, ha="left")
+        place = dict(x=len(bars) - 0.52, fontsize=8, ha="right")
         axes.text(y=whole, s=f"memory of {plan['device']['name']}", va="bottom", **place)
         axes.text(y=usable, s="usable", va="top", **place)
-        top = max(top, whole)
     axes.set_xticks(range(len(bars)), [label for label, _ in bars], fontsize=9)
     axes.set_xlim(-0.5, len(bars) - 0.5)
     axes.set_ylim(0, 1.12 * top)

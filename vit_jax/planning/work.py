@@ -90,7 +90,9 @@ class Work:
 
     def kernels(self, microbatch: int) -> list[kernels.Kernel]:
         """Of one forward and backward pass."""
-        return kernels.of(self._program(microbatch), self._splits)
+        # What fsdp splits is whole when it is computed with.
+        splits = [split for split in self._splits if EXAMPLES not in split.dimensions]
+        return kernels.of(self._program(microbatch), splits)
 
     @functools.cached_property
     def flops_per_example(self) -> float:
