@@ -6,9 +6,13 @@
 `fp8` is bfloat16 with the blocks' matrix products in fp8 (`layers/products.py`). A seed fixes the
 first parameters and the data order, so runs of one seed differ in number formats alone. Settings
 were fixed before, none chosen by its result. On a CPU fp8 is emulated: the values are those of
-fp8, the speed says nothing. Writes results.json, results.md and loss.png beside this file.
+fp8, the speed says nothing. Each run is kept in runs/fp8 when it ends, and the same command trains
+those that are missing; `--seeds=0` trains some, so several processes can share the work. The last
+writes results.json, results.md and loss.png beside this file.
 """
 
+import argparse
+import itertools
 import json
 import os
 import platform
@@ -23,6 +27,7 @@ from rich.console import Console
 from vit_jax import experiment
 
 HERE = Path(__file__).parent
+DONE = Path("runs/fp8")
 SEEDS = (0, 1, 2)
 FORMATS = {
     "float32": dict(dtype="float32"),
@@ -39,7 +44,7 @@ DATA = {
             batch_size=64,
             augment=dict(crop="shift", padding=2),
         ),
-        num_steps=500,
+        num_steps=300,
     ),
     "Fashion-MNIST": dict(
         model=dict(patch_size=7),
@@ -49,7 +54,7 @@ DATA = {
             batch_size=128,
             augment=dict(flip_probability=0.5),
         ),
-        num_steps=500,
+        num_steps=300,
     ),
 }
 SILENT = Console(quiet=True)
@@ -75,12 +80,20 @@ def train(data: str, number_format: str, seed: int) -> dict:
 
 
 def main() -> None:
-    runs = []
-    for data in DATA:
-        for seed in SEEDS:
-            for number_format in FORMATS:
-                runs.append(train(data, number_format, seed))
-                print(json.dumps({**runs[-1], "loss": runs[-1]["loss"][-1]}), flush=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS)
+    seeds = parser.parse_args().seeds
+    DONE.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for data, seed, number_format in itertools.product(DATA, SEEDS, FORMATS):
+        path = paths[data, seed, number_format] = DONE / f"{data}-{number_format}-{seed}.json"
+        if seed in seeds and not path.is_file():
+            path.write_text(json.dumps(train(data, number_format, seed)))
+            print(path, flush=True)
+    if missing := [str(path) for path in paths.values() if not path.is_file()]:
+        print(f"still missing: {', '.join(missing)}")
+        return
+    runs = [json.loads(path.read_text()) for path in paths.values()]
     machine = (
         f"{os.cpu_count()} {jax.devices()[0].device_kind} cores ({platform.machine()}) beside "
         f"other work, Python {platform.python_version()}, JAX {jax.__version__}"

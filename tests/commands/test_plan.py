@@ -2,11 +2,13 @@
 
 import json
 
+import jax
 import pytest
 from helpers import DIGITS
 
 from vit_jax.__main__ import main
 
+QUICK = "--compile=no"
 CONFIG = """
 def get_config(arg):
     size, patch_size = arg.split("-")
@@ -22,6 +24,7 @@ def get_config(arg):
 
 def call(capsys, *arguments):
     """Exit code, standard output and standard error."""
+    jax.devices()  # before the command, which else would make devices of its own
     with pytest.raises(SystemExit) as stop:
         main(["plan", *arguments])
     out, err = capsys.readouterr()
@@ -48,7 +51,7 @@ def config(tmp_path):
     ],
 )
 def test_published_sizes(model, count, gmacs, config, capsys):
-    arguments = ("--num_classes=1000", "--num_examples=1281167", "--devices=8", "--json")
+    arguments = ("--num_classes=1000", "--num_examples=1281167", "--devices=8", "--json", QUICK)
     code, out, err = call(capsys, f"--config={config}:{model}", *arguments)
     assert (code, err) == (0, "")
     found = json.loads(out)
@@ -60,7 +63,8 @@ def test_published_sizes(model, count, gmacs, config, capsys):
 
 
 def test_tables(capsys):
-    code, out, _ = call(capsys, f"--config={DIGITS}", "--config.data.batch_size=128", "--devices=2")
+    batch = "--config.data.batch_size=128"
+    code, out, _ = call(capsys, f"--config={DIGITS}", batch, "--devices=2", QUICK)
     assert code == 0
     for text in ("encoder/blocks (×4)", "136,778", "GMACs", "exaFLOPs", "16 patches", "1,293"):
         assert text in out
@@ -69,7 +73,7 @@ def test_tables(capsys):
 
 
 def test_tables_say_what_is_not_known(config, capsys):
-    code, out, _ = call(capsys, f"--config={config}:Ti-16", "--num_classes=9", "--devices=1")
+    code, out, _ = call(capsys, f"--config={config}:Ti-16", "--num_classes=9", "--devices=1", QUICK)
     assert code == 0
     rows = [line.split("  ") for line in out.splitlines()]
     unknown = {row[0] for row in rows if row[-1].strip() == "not known"}
@@ -79,14 +83,53 @@ def test_tables_say_what_is_not_known(config, capsys):
 
 
 def test_depth_opens_the_blocks(capsys):
-    code, out, _ = call(capsys, f"--config={DIGITS}", "--depth=5", "--devices=1", "--json")
+    code, out, _ = call(capsys, f"--config={DIGITS}", "--depth=5", "--devices=1", "--json", QUICK)
     rows = {row["name"]: row for row in json.loads(out)["parameters"]["table"]}
     kernel = rows["encoder/blocks (×4)/mlp/up/kernel"]
     assert code == 0 and kernel["shape"] == [64, 128] and kernel["count"] == 4 * 64 * 128
 
 
+def test_mesh_says_how_many_devices_there_are(capsys):
+    """Eight are here (conftest.py), so that the step is compiled, too."""
+    arguments = [f"--config={DIGITS}", "--mesh.data=4", "--mesh.fsdp=2", "--json"]
+    code, out, _ = call(capsys, *arguments, "--config.data.batch_size=32")
+    found = json.loads(out)
+    assert code == 0 and found["run"]["mesh"] == {"data": 4, "fsdp": 2, "tensor": 1}
+    assert found["run"]["num_devices"] == 8
+    assert {"data", "fsdp"} >= {a for c in found["compiled"]["collectives"] for a in c["axes"]}
+    assert any("CPU compiler" in note for note in found["notes"])
+
+
+def test_device_picture_and_json_file(config, capsys, tmp_path):
+    arguments = ["--num_classes=1000", "--num_examples=1281167", "--mesh.data=32", "--mesh.fsdp=8"]
+    arguments += ["--device=v5e", f"--out={tmp_path / 'plans' / 'ti'}", QUICK]
+    code, out, _ = call(capsys, f"--config={config}:Ti-16", *arguments)
+    assert code == 0
+    for text in (
+        "of v5e",
+        "MFU",
+        "device-hours",
+        "cheapest that fits: --config.train.accum_steps=1",
+    ):
+        assert text in out
+    assert "data 32 × fsdp 8 × tensor 1" in out and "speed on 256 v5e" in out
+    found = json.loads((tmp_path / "plans" / "ti" / "plan.json").read_text())
+    assert found["speed"]["mfu"] > 0 and found["fit"]["fits"] is True
+    assert (tmp_path / "plans" / "ti" / "plan.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_this_process_cannot_compile_is_told(capsys):
+    code, out, _ = call(capsys, f"--config={DIGITS}", "--devices=2", "--config.data.batch_size=8")
+    assert code == 0 and "not compiled: this process has 8 devices, and the run 2" in out
+
+
 def test_mistakes_are_one_sentence(config, capsys):
     for arguments, expected in [
+        ([f"--config={DIGITS}", "--device=h1000"], "did you mean 'h100'"),
+        ([f"--config={DIGITS}", "--mesh.dta=3"], "'dta'"),
+        ([f"--config={DIGITS}", "--mesh.data=3", "--devices=4"], "product is 4"),
+        ([f"--config={DIGITS}", "--compile=maybe"], "compile"),
+        ([f"--config={DIGITS}", "--out=a", "--picture=b"], "one of them"),
         ([], "--config is missing"),
         (["--config=nowhere.py"], "no config file nowhere.py"),
         ([f"--config={config}:B-16", "--devices=8"], "--num_classes=N"),

@@ -1,6 +1,7 @@
 """Attention equals its definition, whatever computes it; a mask equals leaving keys out."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -10,11 +11,13 @@ import pytest
 from toys import normal, random_params
 
 from vit_jax.errors import InputError
-from vit_jax.layers.attention import MultiHeadAttention, attend
+from vit_jax.layers import attention
+from vit_jax.layers.attention import MultiHeadAttention, attend, cudnn_attention
+from vit_jax.layers.attention_choice import Choice, recorded_choices
 from vit_jax.layers.position import rotation_2d
 
 B, N, M, H, D = 2, 5, 6, 3, 4
-KERNELS = ("dense", "xla", "auto")
+KERNELS = ("dense", "xla", "pallas", "auto")
 
 
 def tensors(seed=0):
@@ -44,8 +47,13 @@ def test_equals_naive_loops(kernel):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(B, 1, 1, M), (B, 1, N, M), (B, H, N, M)])
-@pytest.mark.parametrize("kernel", KERNELS)
+MASKS = [(B, 1, 1, M), (B, 1, N, M), (B, H, N, M)]
+
+
+@pytest.mark.parametrize(
+    "kernel, shape",
+    [*itertools.product(("dense", "xla", "auto"), MASKS), ("pallas", MASKS[0])],
+)
 def test_masked_equals_naive_loops_over_what_is_seen(kernel, shape):
     mask = np.random.default_rng(1).random(shape) < 0.6
     mask[..., 0] = True  # a query that sees nothing has no defined answer
@@ -110,8 +118,34 @@ def test_softmax_is_computed_in_float32_whatever_comes_in(kernel):
 
 
 def test_unknown_kernel_lists_the_allowed():
-    with pytest.raises(InputError, match="'flash'.*allowed: dense, xla, cudnn"):
+    with pytest.raises(InputError, match="'flash'.*allowed: dense, xla, cudnn, pallas, auto"):
         attend(*tensors(), implementation="flash")
+
+
+def test_cudnn_says_why_it_cannot():
+    with pytest.raises(InputError, match="'cudnn', but the backend is 'cpu'; allowed: 'gpu'"):
+        attend(*tensors(), implementation="cudnn")
+
+
+def test_what_cudnn_itself_refuses_is_told_in_a_sentence():
+    """Here, that it is not installed."""
+    with pytest.raises(InputError, match="'cudnn', which says: .*; allowed here: 'xla'"):
+        cudnn_attention(*tensors())
+
+
+def test_auto_falls_back_where_cudnn_refuses_after_all(monkeypatch):
+    monkeypatch.setattr(attention, "choose_attention", lambda **_: Choice("cudnn", "a rule"))
+    with recorded_choices() as choices:
+        found = attend(*tensors())
+    assert [choice.name for choice in choices] == ["cudnn", "xla"]
+    assert "which says" in choices[-1].reason
+    np.testing.assert_array_equal(found, attend(*tensors(), implementation="xla"))
+
+
+def test_pallas_refuses_masks_that_differ_between_queries():
+    mask = jnp.ones((B, 1, N, M), bool)
+    with pytest.raises(InputError, match=r"'pallas'.*\(2, 1, 5, 6\).*mask of keys"):
+        attend(*tensors(), mask=mask, implementation="pallas")
 
 
 # the layer

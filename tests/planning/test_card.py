@@ -1,25 +1,12 @@
 """The card of a run: published sizes and costs, exact bytes, and data that is not there."""
 
 import pytest
+from plans import TINY, TOLD, make_config
 
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_learner
 from vit_jax.planning import Told, describe_data, plan
 from vit_jax.train.sharding import make_mesh
-
-TINY = dict(width=16, depth=3, mlp_dim=32, num_heads=2, patch_size=4, pool="gap")
-TOLD = Told(num_examples=1000, num_classes=10, channels=3)
-
-
-def make_config(*, model=None, task=None, data=None, optimizer=None, train=None, mesh=None):
-    """A config of data that is nowhere."""
-    return dict(
-        task=dict(name="classification", model=TINY if model is None else model, **task or {}),
-        data=dict(source="tfds:nowhere", image_size=16, batch_size=64) | (data or {}),
-        optimizer=dict(learning_rate=1e-3) | (optimizer or {}),
-        train=dict(num_steps=100) if train is None else train,
-        mesh=mesh or {},
-    )
 
 
 def card(told=TOLD, *, num_devices=1, depth=2, **sections):
@@ -175,11 +162,15 @@ def test_mixing_of_odd_rows_of_a_device_can_be_planned():
 
 def test_fsdp_splits_the_state_and_not_the_work():
     model = TINY | dict(width=256, mlp_dim=1024)
-    whole = card(model=model, num_devices=8, mesh=dict(data=8))["memory_bytes"]
-    split = card(model=model, num_devices=8, mesh=dict(data=1, fsdp=8))["memory_bytes"]
+    a = card(model=model, num_devices=8, mesh=dict(data=8))
+    b = card(model=model, num_devices=8, mesh=dict(data=1, fsdp=8))
+    whole, split = a["memory_bytes"], b["memory_bytes"]
     for name in ("parameters", "optimizer", "gradients"):
         assert split[name] == pytest.approx(whole[name] / 8, rel=0.1)  # small ones stay
-    assert split["activations"] == whole["activations"]
+    # The same examples; but copies of parameters that are kept for the backward pass are split.
+    examples = [found["activation_bytes_per_image"] for found in (a, b)]
+    assert examples[0] == examples[1] and split["activations"] < whole["activations"]
+    assert whole["gathered"] == 0 < split["gathered"] < 8 * split["parameters"]
 
 
 # parameters

@@ -13,6 +13,7 @@ import jax
 from jax.extend import core as jax_core
 
 from vit_jax.analysis import devices
+from vit_jax.layers.attention_choice import by_definition
 
 # A backward pass multiplies twice for each product of the forward pass.
 TRAINING_FACTOR = 3
@@ -73,7 +74,8 @@ def count_trained(update: Callable[[Any, Any], Any], params: Any) -> int:
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of one call of `function`; the arguments may be shapes."""
-    return count_program(jax.make_jaxpr(function)(*arguments).jaxpr)
+    with by_definition():
+        return count_program(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def count_program(jaxpr: jax_core.Jaxpr) -> int:

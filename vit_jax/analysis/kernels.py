@@ -7,7 +7,6 @@ writes its result, and whoever needs an array that is not written computes it ag
 What fusions read in common they read once.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -145,7 +144,10 @@ def _written(jaxpr: jax_core.Jaxpr, results: Sequence[Any]) -> set[Any]:
 
 
 def _ways(equation: Any, size: Sizes) -> int:
-    """How many devices share a product: those that split any of its arrays."""
-    arrays = [*_variables(equation.invars), equation.outvars[0]]
-    whole = [math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in arrays]
-    return max(round(w / size.of(v)) for w, v in zip(whole, arrays, strict=True) if w)
+    """How many devices share a product: along axes that split any of its arrays."""
+    shared = 1
+    for ways, found in zip(size.ways, size.found, strict=True):
+        dimensions = layout.read([*equation.invars, *equation.outvars], found)
+        if layout.EXAMPLES not in dimensions and any(d is not None for d in dimensions):
+            shared *= ways
+    return shared

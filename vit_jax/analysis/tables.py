@@ -140,8 +140,9 @@ def verdict(plan: Mapping[str, Any]) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """0.0123 -> '12.3 ms'."""
-    return f"{1e3 * seconds:,.3g} ms" if seconds < 1 else f"{seconds:,.3g} s"
+    """0.0123 -> '12.3 ms', 0.1234 -> '123 ms', 12.34 -> '12.3 s'."""
+    value, unit = (1e3 * seconds, "ms") if seconds < 0.9995 else (seconds, "s")
+    return f"{value:.3g} {unit}" if value < 99.95 else f"{value:,.0f} {unit}"
 
 
 def _bytes_of(part: Mapping[str, Any]) -> str:

@@ -8,13 +8,23 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from vit_jax import sections
 from vit_jax.errors import InputError
+from vit_jax.layers.attention_choice import (
+    Choice,
+    case_of,
+    choose_attention,
+    cudnn_problem,
+    note,
+)
 from vit_jax.layers.position import Rotation
 from vit_jax.layers.products import choose_product
+from vit_jax.layers.remat import PROJECTIONS
 
+WHERE = "config.task.model.attention_implementation"
 Dtype = jax.typing.DTypeLike  # str, np.dtype or jnp.float32 and the like
 
 
@@ -70,7 +80,7 @@ class MultiHeadAttention(nn.Module):
         if rotation is not None:
             query, key = rotation(query), rotation(key)
         x = attend(query, key, value, mask=mask, implementation=self.implementation)
-        return nn.DenseGeneral(
+        out = nn.DenseGeneral(
             width,
             axis=(-2, -1),
             kernel_init=nn.initializers.xavier_uniform(),
@@ -78,6 +88,7 @@ class MultiHeadAttention(nn.Module):
             dot_general=choose_product(self.matmul),
             name="out",
         )(x)
+        return checkpoint_name(out, PROJECTIONS[1])
 
     def _project(self, x, weights):
         """[b, n, c] -> one [b, n, h, d] for each (kernel, bias), in one matrix product."""
@@ -122,15 +133,24 @@ def attend(
     """softmax(query · keyᵀ / sqrt(d)) · value for each head; False in `mask` hides a key.
 
     Args:
-      implementation: 'dense' (the definition, below), 'xla' or 'cudnn' (`jax.nn`'s), or 'auto':
-        'dense' on a CPU, where batched products of (b, h, n, d) run 1.1-1.25 times faster than
-        XLA's own lowering, 'xla' elsewhere.
+      implementation: a name of `KERNELS`, or 'auto' for the one that `attention_choice` has
+        reasons for.
+
+    Raises:
+      InputError: for a kernel that cannot run on these devices, shapes or types. 'auto' takes
+        XLA's where cuDNN refuses what its rules allow, e.g. for want of a library.
     """
+    case = case_of(query, key, mask)
     if implementation == "auto":
-        implementation = "dense" if jax.default_backend() == "cpu" else "xla"
-    kernels = {"dense": dense_attention, "xla": _library("xla"), "cudnn": _library("cudnn")}
-    kernel = sections.choose(kernels, implementation, where="attention implementation")
-    return kernel(query, key, value, mask)
+        choice = choose_attention(**case._asdict())
+        try:
+            return KERNELS[note(choice)](query, key, value, mask)
+        except InputError as error:
+            return KERNELS[note(Choice("xla", str(error)))](query, key, value, mask)
+    sections.choose(dict.fromkeys((*KERNELS, "auto")), implementation, where=WHERE)
+    if implementation == "cudnn" and (problem := cudnn_problem(case)):
+        raise InputError(f"{WHERE} is 'cudnn', but {problem}.")
+    return KERNELS[note(Choice(implementation, "as configured"))](query, key, value, mask)
 
 
 def dense_attention(query, key, value, mask=None):
@@ -144,8 +164,40 @@ def dense_attention(query, key, value, mask=None):
     return jnp.matmul(weights, value).swapaxes(1, 2)
 
 
-def _library(name: str):
-    def kernel(query, key, value, mask):
-        return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=name)
+def xla_attention(query, key, value, mask=None):
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="xla")
 
-    return kernel
+
+def cudnn_attention(query, key, value, mask=None):
+    """cuDNN's flash attention; it reads a mask as numbers to be added to every score."""
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, (*mask.shape[:2], query.shape[1], key.shape[1]))
+    try:
+        return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{WHERE} is 'cudnn', which says: {str(error).rstrip('.')}; allowed here: 'xla', "
+            "'pallas', 'dense'."
+        ) from error
+
+
+def pallas_attention(query, key, value, mask=None):
+    """This project's own kernel; interpreted, so slow, on a CPU."""
+    # Pallas is experimental: what breaks in it must break here alone.
+    from vit_jax.layers.flash import flash_attention
+
+    if mask is not None and mask.shape[1:3] != (1, 1):
+        raise InputError(
+            f"{WHERE} is 'pallas', and the mask's shape {mask.shape}; allowed: (b, 1, 1, m), a "
+            "mask of keys."
+        )
+    mask = None if mask is None else jnp.broadcast_to(mask[:, 0, 0], key.shape[:2])
+    return flash_attention(query, key, value, mask, backend=jax.default_backend())
+
+
+KERNELS = {
+    "dense": dense_attention,
+    "xla": xla_attention,
+    "cudnn": cudnn_attention,
+    "pallas": pallas_attention,
+}

@@ -15,14 +15,9 @@ from vit_jax import sections
 from vit_jax.layers.attention import Dtype, MultiHeadAttention
 from vit_jax.layers.position import Rotation
 from vit_jax.layers.products import choose_product
+from vit_jax.layers.remat import rematerialise
 
 NORM_EPSILON = 1e-6  # as in Google's ViT code; PyTorch's default would be 1e-5
-# What the backward pass keeps of a block's forward pass, and what it computes again.
-REMAT_POLICIES = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
 
 
 def quick_gelu(x: Array) -> Array:
@@ -200,13 +195,8 @@ class Encoder(nn.Module):
         rotation: Rotation | None = None,
         train: bool = False,
     ) -> Float[Array, "b n c"]:
-        policy = sections.choose(REMAT_POLICIES, self.remat, where="config.task.model.remat")
-        block = EncoderBlock
-        if self.remat != "none":
-            # Inside a scan common subexpressions cannot be merged across the pass boundary.
-            block = nn.remat(block, policy=policy, prevent_cse=False)
         blocks = nn.scan(
-            block,
+            rematerialise(EncoderBlock, self.remat),
             length=self.depth,
             unroll=self.unroll,
             variable_axes={"params": 0, "intermediates": 0},

@@ -22,8 +22,8 @@ have scales of their own, so here alone accumulation is equal to the full batch 
 rounding and no closer.
 
 On NVIDIA GPUs from Ada and Hopper on, XLA turns a dot of two fp8 operands, one of them e4m3, into
-a cuBLASLt fp8 product (`gemm_rewriter.cc`, `CreateF8CustomCall`; scales must be scalars). It does so
-for operands that arrive as fp8, hence the division after the product instead of before it.
+a cuBLASLt fp8 product (`gemm_rewriter.cc`, `CreateF8CustomCall`; scales must be scalars). It does
+so for operands that arrive as fp8, hence the division after the product instead of before it.
 Elsewhere, as on a CPU, it widens the same values, so results are those of fp8 and no faster.
 """
 

@@ -24,9 +24,10 @@ from jaxtyping import Array, Float
 
 from vit_jax import sections
 from vit_jax.layers.attention import Dtype
-from vit_jax.layers.block import NORM_EPSILON, REMAT_POLICIES, drop_path
+from vit_jax.layers.block import NORM_EPSILON, drop_path
 from vit_jax.layers.embed import PatchEmbedding
 from vit_jax.layers.head import classify
+from vit_jax.layers.remat import REMAT_POLICIES, rematerialise
 
 
 class Size(NamedTuple):
@@ -36,6 +37,7 @@ class Size(NamedTuple):
     channel_mlp_dim: int
 
 
+REMATS = [name for name in REMAT_POLICIES if name != "attention"]  # of which a Mixer has none
 SIZES = {  # arXiv:2105.01601, Table 1
     "S": Size(512, 8, 256, 2048),
     "B": Size(768, 12, 384, 3072),
@@ -114,12 +116,8 @@ class Mixer(nn.Module):
             image
         )
         x = patches.reshape(len(patches), -1, self.width)
-        block = MixerBlock
-        if self.remat != "none":
-            # Inside a scan common subexpressions cannot be merged across the pass boundary.
-            block = nn.remat(block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         blocks = nn.scan(
-            block,
+            rematerialise(MixerBlock, self.remat),
             length=self.depth,
             unroll=self.unroll,
             variable_axes={"params": 0, "intermediates": 0},
@@ -165,7 +163,7 @@ def build(
       drop_path_rate: stochastic depth of the last layer; it rises linearly from 0 in the first.
       unroll: layers per pass of the scan over depth; by default all of them (fastest step), or
         one where `remat` is to save memory: XLA undoes it within a pass.
-      remat: 'none', 'dots' or 'full': what the backward pass computes again to save memory.
+      remat: what the backward pass computes again to save memory, a name of `REMATS`.
       dtype: of the computation, 'float32' or 'bfloat16'; parameters are always float32.
     """
     where = "config.task.model"
@@ -177,7 +175,7 @@ def build(
         shape = sections.call(Size, overrides, where=f"{where} (no size named)")
     else:
         shape = sections.choose(SIZES, size, where=f"{where}.size")._replace(**overrides)
-    sections.choose(REMAT_POLICIES, remat, where=f"{where}.remat")
+    sections.choose(dict.fromkeys(REMATS), remat, where=f"{where}.remat")
     sections.choose(dict.fromkeys(("float32", "bfloat16")), dtype, where=f"{where}.dtype")
     patch = sections.pair(patch_size)
     counts = dict(shape._asdict(), patch_size=min(patch), unroll=unroll)

@@ -115,7 +115,8 @@ def build(
       drop_path_rate: stochastic depth of the last layer.
       unroll: layers per pass of the scan over depth; by default all of them (fastest step), or
         one where `remat` is to save memory: XLA undoes it within a pass.
-      remat: 'none', 'dots' or 'full': what the backward pass computes again to save memory.
+      remat: 'none', 'dots', 'attention', 'full' or 'offload': what the backward pass computes again
+        to save memory, see `layers.remat`.
       dtype: of the computation, 'float32' or 'bfloat16'; parameters are always float32.
       matmul: number formats of the blocks' products of activations and weights: 'default' as
         `dtype` says, 'bfloat16' or 'fp8', see `layers.products`.

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from vit_jax import experiment, sections
 from vit_jax.analysis import cost, devices
 from vit_jax.core import Tree
-from vit_jax.layers.block import REMAT_POLICIES
+from vit_jax.layers.attention_choice import choose_attention
 from vit_jax.layers.embed import grid_size
+from vit_jax.layers.remat import REMAT_POLICIES
 from vit_jax.learner import Learner, TrainSettings
 from vit_jax.models.mixer import Mixer
 from vit_jax.models.vit import VisionTransformer
@@ -25,6 +26,9 @@ from vit_jax.train import sharding
 # Where a run's length is not known; schedules need one, and sizes do not depend on it.
 ANY_STEPS = 10**9
 NOTHING = Told()
+# Memory of the host is not counted, so that offloading to it is not searched.
+POLICIES = tuple(name for name in REMAT_POLICIES if name != "offload")
+FUSED = ("cudnn", "pallas")
 ATTENTION = ("task", "model", "attention_implementation")
 
 
@@ -49,7 +53,8 @@ def plan(
     """
     config, *_ = experiment.read_initial(experiment.plain(config))
     found: list[str] = []  # notes
-    target = devices.find(device) if device else None
+    name = device and device.lower()
+    target = devices.find(name) if name else None
     settings = sections.call(TrainSettings, config["train"], where="config.train")
     info = describe_data(config, settings.seed, told, found)
     batch_size, num_examples = config["data"]["batch_size"], info.num_examples or None
@@ -70,7 +75,7 @@ def plan(
         return experiment.build_learner(config, mesh, info, num_steps or ANY_STEPS)
 
     learner = build(config)
-    traced = as_on(target, config, learner)
+    traced = as_on(name, config, learner, found)
     work = Work(build(traced), batch_size)
     seen = num_steps and num_steps * batch_size
     flops = learner.flops_per_example()
@@ -78,7 +83,7 @@ def plan(
         "model": config["task"].get("model", {}).get("name", "vit"),
         "image": list(info.preprocessing.image_shape),
         "tokens": count_tokens(learner),
-        "parameters": parameters(learner, depth),
+        "parameters": parameters(work, depth),
         "flops": {
             "forward_gflops": flops / cost.TRAINING_FACTOR / 1e9,
             "forward_gmacs": flops / cost.TRAINING_FACTOR / 2e9,
@@ -102,7 +107,7 @@ def plan(
         "memory_bytes": work.memory(settings.accum_steps),
         "activation_bytes_per_image": work.saved_per_image,
         "collectives": [collective(part) for part in expected_traffic(work, settings.accum_steps)],
-        "device": device and describe_device(device.lower(), target),
+        "device": name and describe_device(name, target),
         "fit": None,
         "speed": None,
         "compiled": None,
@@ -111,19 +116,43 @@ def plan(
     if measured:
         card["compiled"] = describe_compiled(measured)
     if target and target.memory_bytes:
-        card["fit"] = fit(traced, batch_size, build, target, card["memory_bytes"]["total"])
-        traffic = measured.traffic if measured else expected_traffic(work, settings.accum_steps)
+        card["fit"] = fit(traced, work, build, target, settings.accum_steps)
+        traffic = sent(measured, expected_traffic(work, settings.accum_steps))
         card["speed"] = speed(work, settings.accum_steps, target, traffic, num_steps, flops)
     found += notes.of(card, work, target)
     return {**card, "notes": found}
 
 
-def as_on(target: devices.Device | None, config: Mapping[str, Any], learner: Learner) -> Any:
-    """The config with the attention that 'auto' would take on the device of the run."""
-    block = getattr(getattr(learner.task, "model", None), "block", None)
-    if getattr(block, "attention_implementation", None) != "auto" or target is None:
-        return config
-    return search.set_key(config, ATTENTION, "dense" if target.backend == "cpu" else "xla")
+def as_on(
+    name: str | None, config: Mapping[str, Any], learner: Learner, found: list[str]
+) -> Mapping[str, Any]:
+    """The config with the attention that 'auto' would take on the device of the run.
+
+    Fused kernels cannot be traced where they do not run: 'xla' stands for them.
+    """
+    block, tokens = (
+        getattr(getattr(learner.task, "model", None), "block", None),
+        count_tokens(learner),
+    )
+    kernel = getattr(block, "attention_implementation", "dense")
+    if kernel == "auto" and name is not None and tokens:
+        choice = choose_attention(
+            backend=devices.DEVICES[name].backend,
+            device_kind=name.upper().split("-")[0],
+            head_size=learner.task.model.width // block.num_heads,
+            num_queries=tokens["sequence"],
+            num_keys=tokens["sequence"],
+            dtype=str(block.dtype),
+        )
+        found.append(f"attention on {name}: {choice}")
+        config = search.set_key(config, ATTENTION, kernel := choice.name)
+    if kernel in FUSED:
+        found.append(
+            f"attention is counted with its weights in memory, which {kernel} does not store: the "
+            "run needs less memory and time than is told"
+        )
+        config = search.set_key(config, ATTENTION, "xla")
+    return config
 
 
 def recomputed(work: Work, build: Any, config: Mapping[str, Any]) -> float:
@@ -134,16 +163,27 @@ def recomputed(work: Work, build: Any, config: Mapping[str, Any]) -> float:
     return work.flops_per_example - plainly.flops_per_example
 
 
+def sent(measured: compiled.Compiled | None, needed: list[Traffic]) -> list[Traffic]:
+    """The collectives that the time is reckoned with.
+
+    Those of a CPU's program are taken only where they show a mistake: its compiler sums along
+    fsdp and cuts, where those of accelerators scatter at half the cost.
+    """
+    if measured is None:
+        return needed
+    is_wrong = notes.is_suspicious(measured.traffic, needed)
+    return measured.traffic if is_wrong or measured.backend != "cpu" else needed
+
+
 def fit(
-    config: Mapping[str, Any], batch_size: int, build: Any, target: devices.Device, total: int
+    config: Mapping[str, Any], work: Work, build: Any, target: devices.Device, accum_steps: int
 ) -> dict[str, Any]:
     """Does the run fit the device, and what would?"""
     usable = (1 - search.RESERVE) * target.memory_bytes
-    policies = tuple(name for name in REMAT_POLICIES if name != "offload")
-    options = search.search(config, batch_size, build, usable, policies)
+    options = search.search(config, work, build, usable, POLICIES)
     best = search.cheapest(options)
     return {
-        "fits": total <= usable,
+        "fits": work.memory(accum_steps)["total"] <= usable,
         "usable_bytes": usable,
         "reserve_share": search.RESERVE,
         "options": [describe_option(option, target) for option in options],
@@ -255,8 +295,8 @@ def count_tokens(learner: Learner) -> dict[str, int] | None:
     return {"patches": rows * columns, "prefix": prefix, "sequence": rows * columns + prefix}
 
 
-def parameters(learner: Learner, depth: int) -> dict[str, Any]:
-    params, transform = _shapes(learner.abstract_state().params), learner.optimizer.transform
+def parameters(work: Work, depth: int) -> dict[str, Any]:
+    params, transform = _shapes(work.state.params), work.learner.optimizer.transform
 
     def update(gradients: Tree, params: Tree) -> Tree:
         return transform.update(gradients, transform.init(params), params)[0]

@@ -5,14 +5,15 @@ from typing import Any
 
 from vit_jax.analysis import roofline
 from vit_jax.analysis.devices import Device
+from vit_jax.planning.speed import Traffic
 from vit_jax.planning.work import Work
 
 # More than so many times the expected bytes means that a compiler moves what it need not.
-SUSPICIOUS = 3
+SUSPICIOUS, SMALL = 3, 2**20
 
 
 def of(card: Mapping[str, Any], work: Work, device: Device | None) -> list[str]:
-    found = [*_remat(work), *_attention(work, device), *_compiled(card)]
+    found = [*_remat(work), *_compiled(card)]
     if device is None:
         return found
     if card["fit"]:
@@ -21,6 +22,11 @@ def of(card: Mapping[str, Any], work: Work, device: Device | None) -> list[str]:
     else:
         found.append("the device's peak is not known, so neither time nor fit are told")
     return found
+
+
+def is_suspicious(sent: list[Traffic], needed: list[Traffic]) -> bool:
+    a, b = (sum(part.bytes_per_step for part in traffic) for traffic in (sent, needed))
+    return a > SUSPICIOUS * b + SMALL
 
 
 def _remat(work: Work) -> list[str]:
@@ -34,15 +40,6 @@ def _remat(work: Work) -> list[str]:
     ]
 
 
-def _attention(work: Work, device: Device | None) -> list[str]:
-    block = getattr(getattr(work.learner.task, "model", None), "block", None)
-    if device is None or device.backend == "cpu" or block is None:
-        return []
-    if getattr(block, "attention_implementation", None) not in ("xla", "dense"):
-        return []
-    return ["attention is counted with its weights in memory; a fused kernel needs less of it"]
-
-
 def _compiled(card: Mapping[str, Any]) -> list[str]:
     step = card["compiled"]
     if not step:
@@ -51,14 +48,16 @@ def _compiled(card: Mapping[str, Any]) -> list[str]:
     if step["backend"] == "cpu":
         found.append(
             "the step was compiled by XLA's CPU compiler, one layer a pass: bytes of arguments "
-            "and the kinds and axes of collectives are exact; temporary buffers are its own, with "
-            "attention's weights and much of bfloat16 as float32, and sums of bfloat16 between "
-            "devices count twice what an accelerator sends"
+            "and the axes of collectives are exact; temporary buffers are its own, with weights of "
+            "attention and much of bfloat16 as float32; sums of bfloat16 between devices count "
+            "twice what an accelerator sends, and along fsdp it sums where accelerators scatter"
         )
     sent, needed = (
-        sum(part["bytes_per_step"] for part in each["collectives"]) for each in (step, card)
+        [Traffic((), "", part["bytes_per_step"], None) for part in each["collectives"]]
+        for each in (step, card)
     )
-    if sent > SUSPICIOUS * needed:
+    if is_suspicious(sent, needed):
+        sent, needed = (sum(part.bytes_per_step for part in each) for each in (sent, needed))
         found.append(
             f"the compiled step sends {sent / 1e9:.3g} GB, and the mesh needs {needed / 1e9:.3g} "
             "GB: the compiler moves what it need not"

@@ -6,7 +6,6 @@ again; among equals the one with fewer microbatches, as each sums gradients and 
 """
 
 import bisect
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -32,28 +31,29 @@ class Option(NamedTuple):
 
 def search(
     config: Mapping[str, Any],
-    batch_size: int,
+    work: Work,
     build: Callable[[Mapping[str, Any]], Learner],
     usable_bytes: float,
     policies: tuple[str, ...],
 ) -> list[Option]:
-    """One option for each policy."""
-    learner = build(config)
-    can_choose = hasattr(getattr(learner.task, "model", None), "remat")
-    chosen = [set_key(config, REMAT, name) for name in policies] if can_choose else [config]
-    works = [Work(build(each), batch_size) for each in chosen]
-    names = policies if can_choose else (None,)
-    return [option(work, name, usable_bytes) for work, name in zip(works, names, strict=True)]
+    """One option for each policy; `work` is the config's own."""
+    configured = getattr(getattr(work.learner.task, "model", None), "remat", None)
+    if configured is None:
+        return [option(work, None, usable_bytes)]
+    works = {configured: work}
+    for name in policies:
+        if name not in works:
+            works[name] = Work(build(set_key(config, REMAT, name)), work.batch_size)
+    return [option(works[name], name, usable_bytes) for name in policies]
 
 
 def option(work: Work, remat: str | None, usable_bytes: float) -> Option:
     steps = divisors(work.rows)
     if work.learner.task.mixes_examples:
         steps = [1]  # microbatches would change the loss
-    memory = functools.cache(work.memory)
 
     def fits(accum_steps: int) -> bool:
-        return memory(accum_steps)["total"] <= usable_bytes
+        return work.memory(accum_steps)["total"] <= usable_bytes
 
     # The first is apart: from two on there is one more copy of the gradients.
     if not fits(found := 1) and len(steps) > 1:
@@ -63,7 +63,7 @@ def option(work: Work, remat: str | None, usable_bytes: float) -> Option:
         remat=remat,
         accum_steps=found,
         microbatch=work.rows // found,
-        memory=memory(found),
+        memory=work.memory(found),
         flops_per_example=work.flops_per_example,
         fits=fits(found),
         work=work,

@@ -5,13 +5,12 @@ Bytes are of whole arrays on one device, as in `analysis.collectives`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from vit_jax.analysis import memory, roofline
 from vit_jax.analysis.devices import Device
-from vit_jax.learner import Learner
 from vit_jax.planning.work import Work
 
 # Times that optimizer state and parameters cross the memory bus: each is read and written.
@@ -45,7 +44,7 @@ def expected_traffic(work: Work, accum_steps: int) -> list[Traffic]:
     """What data, fsdp and tensor parallelism have to send in a step."""
     learner, found = work.learner, []
     split = whole = 0
-    for leaf in jax.tree.leaves(learner.abstract_state().params):
+    for leaf in jax.tree.leaves(work.state.params):
         size = memory.device_bytes(leaf)
         is_split = "fsdp" in tuple(leaf.sharding.spec)
         split += size * learner.mesh.shape["fsdp"] if is_split else 0
@@ -67,7 +66,7 @@ def step_time(work: Work, accum_steps: int, device: Device, traffic: Sequence[Tr
     kernels = work.kernels(work.rows // accum_steps)
     products = accum_steps * roofline.product_seconds(kernels, device)
     passes = accum_steps * roofline.pass_seconds(kernels, device)
-    optimizer = roofline.memory_seconds(update_bytes(work.learner, accum_steps), device)
+    optimizer = roofline.memory_seconds(update_bytes(work, accum_steps), device)
     mesh = dict(work.learner.mesh.shape)
     seconds = {part: link_seconds(part, mesh, device) for part in traffic}
     exposed = sum(s for part, s in seconds.items() if "tensor" in part.axes)
@@ -84,9 +83,9 @@ def link_seconds(part: Traffic, mesh: Mapping[str, int], device: Device) -> floa
     return roofline.collective_seconds(part.kind, part.bytes_per_step, bandwidth, group_size)
 
 
-def update_bytes(learner: Learner, accum_steps: int) -> int:
+def update_bytes(work: Work, accum_steps: int) -> int:
     """What the optimizer, and summing the gradients of microbatches, move in a step."""
-    state: Any = learner.abstract_state()
+    state = work.state
     parameters = memory.device_bytes(state.params)
     kept = parameters + memory.device_bytes((state.opt_state, state.ema_params))
     # A sum over microbatches is read and written for each, whose own gradient is read.

@@ -35,7 +35,16 @@ class Work:
 
     def memory(self, accum_steps: int) -> dict[str, int]:
         """Bytes on each device at the peak of a step, by what they are for."""
-        state, microbatch = self._state, self.rows // accum_steps
+        if accum_steps not in self._memory:
+            self._memory[accum_steps] = self._count_memory(accum_steps)
+        return self._memory[accum_steps]
+
+    @functools.cached_property
+    def _memory(self) -> dict[int, dict[str, int]]:
+        return {}
+
+    def _count_memory(self, accum_steps: int) -> dict[str, int]:
+        state, microbatch = self.state, self.rows // accum_steps
         saved = self.saved(microbatch)
         gradients = memory.device_bytes(state.params)
         found = {
@@ -69,7 +78,7 @@ class Work:
         if self.learner.mesh.shape["fsdp"] == 1:
             return 0
         single = layer = 0
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self._state.params):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.state.params):
             if "fsdp" not in leaf.sharding.spec:
                 continue
             size = memory.device_bytes(leaf) * self.learner.mesh.shape["fsdp"]
@@ -81,7 +90,9 @@ class Work:
 
     def kernels(self, microbatch: int) -> list[kernels.Kernel]:
         """Of one forward and backward pass."""
-        return kernels.of(self._program(microbatch), self._splits)
+        # What fsdp splits is whole when it is computed with.
+        splits = [split for split in self._splits if EXAMPLES not in split.dimensions]
+        return kernels.of(self._program(microbatch), splits)
 
     @functools.cached_property
     def flops_per_example(self) -> float:
@@ -90,7 +101,7 @@ class Work:
         return (four - two) / 2
 
     @functools.cached_property
-    def _state(self) -> Any:
+    def state(self) -> Any:
         return self.learner.abstract_state()
 
     @functools.cached_property
@@ -124,7 +135,7 @@ class Work:
 
     def _inputs(self, rows: int) -> tuple[Any, Any, Any]:
         """Shapes of parameters, state and batch, without places: tracing has no use for them."""
-        state = self._state.replace(opt_state=(), ema_params=None)
+        state = self.state.replace(opt_state=(), ema_params=None)
         inputs = state.params, state, self.learner.abstract_batch(rows)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
 
@@ -132,8 +143,8 @@ class Work:
     def _splits(self) -> list[Split]:
         """How the mesh's axes split these inputs; `_inputs` has a device's own rows already."""
         batch = self.learner.abstract_batch(2)
-        placed = self._state.replace(opt_state=(), ema_params=None)
-        leaves, found = jax.tree.leaves((self._state.params, placed)), []
+        placed = self.state.replace(opt_state=(), ema_params=None)
+        leaves, found = jax.tree.leaves((self.state.params, placed)), []
         for axis, examples in (("tensor", None), ("fsdp", EXAMPLES)):
             if (ways := self.learner.mesh.shape[axis]) > 1:
                 dimensions = [_place(axis, leaf) for leaf in leaves]

@@ -1,0 +1,56 @@
+"""Rematerialisation: what a block's backward pass keeps of its forward pass, the rest it computes
+again (arXiv:1604.06174). The outermost input of each block is always kept.
+
+What each keeps of a block of width c and MLP width 4·c, in tokens' widths, and the matrix products
+it repeats, in parts of a training step's:
+
+  none       everything: about 20·c and the maps of weights       nothing
+  dots       outputs of products with weights: 9·c                nothing
+  offload    the same, in the host's memory: c on the device      nothing, but copies both ways
+  attention  outputs of attention's projections: 5·c              the MLP's first, 1/9
+  full       c                                                    all of the forward pass, 1/3
+"""
+
+import flax.linen as nn
+import jax
+
+from vit_jax import sections
+from vit_jax.errors import InputError
+
+# Names that attention gives to outputs of its projections, for the policy of its name.
+PROJECTIONS = ("query_key_value", "attention_out")
+HOST = "pinned_host"  # memory of the host that a device can copy to by itself
+# From the one that keeps most to the one that keeps least on the device.
+REMAT_POLICIES = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names(*PROJECTIONS),
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", HOST),
+}
+
+
+def rematerialise(block: type[nn.Module], name: str) -> type[nn.Module]:
+    """The block that keeps what the policy `name` says; for the body of a scan.
+
+    XLA merges equal computations, so it undoes rematerialisation where it sees both: between
+    passes of a scan it does not, within one pass (`unroll` above 1) it may.
+
+    Raises:
+      InputError: for a name that is none, or 'offload' where devices have no such host memory.
+    """
+    where = "config.task.model.remat"
+    policy = sections.choose(REMAT_POLICIES, name, where=where)
+    if policy is None:
+        return block
+    if name == "offload" and HOST not in (found := host_memories()):
+        raise InputError(
+            f"{where} is 'offload', but {jax.devices()[0].device_kind} has the memories "
+            f"{', '.join(found)} and no {HOST}; allowed here: none, dots, attention, full."
+        )
+    return nn.remat(block, policy=policy, prevent_cse=False)
+
+
+def host_memories() -> list[str]:
+    """Kinds of memory that a device can address; a CPU's are all the same memory."""
+    return sorted(memory.kind for memory in jax.local_devices()[0].addressable_memories())
