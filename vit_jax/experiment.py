@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -24,7 +23,7 @@ from vit_jax.evaluation.runner import Evaluator
 from vit_jax.initial import Initial
 from vit_jax.learner import Info, Learner, TrainSettings
 from vit_jax.tasks import TASKS
-from vit_jax.train import loop, optimizer, sharding
+from vit_jax.train import agreement, hosts, loop, optimizer, sharding
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.console import evaluation_text
 from vit_jax.train.logger import NonFinite
@@ -49,41 +48,45 @@ def run(
       reporting.Diverged: for NaN or infinity in the loss, the gradient or the parameters.
       Preempted: after SIGTERM; everything is saved and the same call continues.
     """
-    console = console or Console()
-    config = plain(config)
-    if jax.process_count() > 1:
-        raise InputError(f"there are {jax.process_count()} processes; allowed: 1 for now.")
+    console = (console or Console()) if hosts.is_first() else Console(quiet=True)
     with on_sigterm() as stop_requested:
-        given = config
-        config, initial, found = read_initial(config, workdir)
-        mesh = sections.call(sharding.make_mesh, config["mesh"], where="config.mesh")
-        settings = sections.call(TrainSettings, config["train"], where="config.train")
-        data = build_data(config["data"], seed=settings.seed)
-        check_batch_size(data, mesh, settings)
-        num_steps = settings.steps(
-            num_examples=data.train.num_examples, batch_size=data.train.batch_size
-        )
-        learner = build_learner(config, mesh, Info.of(data), num_steps)
-        evaluators = [build_evaluator(n, e, learner, data) for n, e in config["evals"].items()]
-        learner.check(data.train.batch_size, evaluators)
+        votes = agreement.Votes(stop_requested)
+        with agreement.together():  # a mistake that one process finds ends all of them
+            given = plain(config)
+            config, initial, found = read_initial(given, workdir)
+            mesh = sections.call(sharding.make_mesh, config["mesh"], where="config.mesh")
+            settings = sections.call(TrainSettings, config["train"], where="config.train")
+            share = hosts.share_of_batch(mesh)
+            data = build_data(config["data"], seed=settings.seed, share=share)
+            check_batch_size(data, mesh, settings)
+            num_steps = settings.steps(
+                num_examples=data.train.num_examples, batch_size=data.train.batch_size
+            )
+            learner = build_learner(config, mesh, Info.of(data), num_steps)
+            evaluators = [
+                build_evaluator(name, entry, learner, data, votes)
+                for name, entry in config["evals"].items()
+            ]
+            learner.check(data.train.batch_size, evaluators)
 
         def new_state() -> TrainState:
             if initial is None:
                 return learner.init_state()
-            variables, report = initial.load_into(learner, found or initial.read())
+            with agreement.together():
+                variables, report = initial.load_into(learner, found or initial.read())
             console.print(f"{initial.source}: {report}", highlight=False, soft_wrap=True)
             return learner.init_state(variables)
 
-        with claim(workdir, given) as folder:
-            if folder.result.is_file():
-                return _already_finished(folder, console)
-            return _train(
-                learner, data, evaluators, folder, config, console, stop_requested, new_state
-            )
+        with agreement.held_by_first(claim(workdir, given)):
+            folder = Workdir.at(workdir)
+            if (result := agreement.from_first(folder.read_result)) is not None:
+                return _already_finished(folder, result, console)
+            return _train(learner, data, evaluators, folder, config, console, votes, new_state)
 
 
-def _already_finished(folder: Workdir, console: Console) -> dict[str, float]:
-    result = read_json(folder.result)
+def _already_finished(
+    folder: Workdir, result: dict[str, Any], console: Console
+) -> dict[str, float]:
     console.print(f"the run in {folder.path} is finished (step {result['step']}):", style="b")
     console.print(evaluation_text(result["metrics"]), highlight=False, soft_wrap=True)
     return result["metrics"]
@@ -96,7 +99,7 @@ def _train(
     folder: Workdir,
     config: dict[str, Any],
     console: Console,
-    stop_requested: Callable[[], bool],
+    votes: agreement.Votes,
     new_state: Callable[[], TrainState],
 ) -> dict[str, float]:
     settings, began = learner.settings, time.perf_counter()
@@ -107,35 +110,40 @@ def _train(
         every_steps=settings.checkpoint_every,
         keep_last=settings.keep_last,
         keep_best=settings.keep_best,
+        before_save=votes.settle,
     )
     state, start, evaluated = _start(learner, checkpointer, new_state)
-    write_json(folder.run, card)
+    with agreement.together():
+        write_json(folder.run, card)
+        logger = reporting.make_logger(learner, data, folder, config, console, start)
     console.print(reporting.summary(learner, data, folder, start), highlight=False, soft_wrap=True)
-    logger = reporting.make_logger(learner, data, folder, config, console, start)
 
     def batches(first_step: int):
-        return sharding.to_devices(data.train.iterate(first_step), learner.mesh)
+        rows = votes.guard(data.train.iterate(first_step), data.train.padding())
+        return sharding.to_devices(rows, learner.mesh)
 
     try:
-        state, metrics = loop.fit(
-            learner.step_fn(),
-            state,
-            batches,
-            evaluators=evaluators,
-            checkpointer=checkpointer,
-            logger=logger,
-            num_steps=learner.num_steps,
-            evaluated=evaluated,
-            stop_requested=stop_requested,
-        )
+        with hosts.contact():
+            state, metrics = loop.fit(
+                learner.step_fn(),
+                state,
+                batches,
+                evaluators=evaluators,
+                checkpointer=checkpointer,
+                logger=logger,
+                num_steps=learner.num_steps,
+                evaluated=evaluated,
+                stop_requested=votes,
+            )
     except NonFinite as error:
         raise reporting.diverged(error, folder, checkpointer) from error
     finally:
         logger.close()
         checkpointer.close()
-        figures.draw_curves(folder.metrics, folder.curves)
+        if hosts.is_first():
+            figures.draw_curves(folder.metrics, folder.curves)
     seconds = round(time.perf_counter() - began, 1)
-    bad = len(data.train.bad_examples)
+    bad = agreement.total(len(data.train.bad_examples), share=data.train.process_index)
     result = {
         "step": learner.num_steps,
         "metrics": metrics,
@@ -159,7 +167,8 @@ def _start(
     if start is None:
         return new_state(), 0, {}
     card = checkpointer.read_card(start)
-    check_same_data(card, checkpointer.card)
+    with agreement.together():
+        check_same_data(card, checkpointer.card)
     return checkpointer.restore(start, learner.abstract_state()), start, card["evaluation"]
 
 
@@ -174,7 +183,7 @@ def read_initial(
     if not config["init"]:
         return config, None, None
     initial = sections.call(Initial, config["init"], where="config.init")
-    folder = None if workdir is None else Workdir(Path(workdir).expanduser().resolve())
+    folder = None if workdir is None else Workdir.at(workdir)
     if folder and folder.holds_training() and folder.run.is_file():
         check_owner(folder, config)
         card = read_json(folder.run)
@@ -226,14 +235,16 @@ def check_same_data(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             )
 
 
-def build_data(section: Mapping[str, Any], *, seed: int) -> pipeline.DataSet:
+def build_data(
+    section: Mapping[str, Any], *, seed: int, share: hosts.Share = hosts.WHOLE
+) -> pipeline.DataSet:
     return sections.call(
         pipeline.build,
         section,
         where="config.data",
         seed=seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=share.index,
+        process_count=share.count,
     )
 
 
@@ -255,10 +266,14 @@ def build_learner(
 
 
 def build_evaluator(
-    name: str, section: Mapping[str, Any], learner: Learner, data: pipeline.DataSet
+    name: str,
+    section: Mapping[str, Any],
+    learner: Learner,
+    data: pipeline.DataSet,
+    votes: agreement.Votes,
 ) -> Evaluator:
     """One entry of `config.evals`."""
     entry = sections.call(pipeline.EvalSettings, section, where=f"config.evals.{name}")
     size = learner.round_up(entry.batch_size or data.train.batch_size)
     batches = data.evaluation(entry, batch_size=size)
-    return learner.evaluator(name, batches, every_steps=entry.every_steps)
+    return learner.evaluator(name, batches, votes, every_steps=entry.every_steps)

@@ -23,6 +23,7 @@ from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator
 from vit_jax.train import optimizer, sharding, step
+from vit_jax.train.agreement import Votes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,14 +179,20 @@ class Learner:
         shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         return -(-batch_size // shards) * shards
 
-    def evaluator(self, name: str, data: pipeline.EvalData, *, every_steps: int = 0) -> Evaluator:
+    def evaluator(
+        self, name: str, data: pipeline.EvalData, votes: Votes, *, every_steps: int = 0
+    ) -> Evaluator:
+        def batches() -> Iterator[dict[str, jax.Array]]:
+            rows = votes.guard(data, data.padding(), number=len(data))
+            return sharding.to_devices(rows, self.mesh)
+
         return Evaluator(
             name=name,
             task=self.task,
             every_steps=every_steps,
             num_examples=data.num_examples,
             abstract_batch=abstract_rows(data.spec, data.batch_size),
-            batches=lambda: sharding.to_devices(data, self.mesh),
+            batches=batches,
         )
 
     def probabilities(

@@ -12,7 +12,7 @@ from vit_jax.analysis import cost
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.learner import Learner
-from vit_jax.train import sinks
+from vit_jax.train import hosts, sinks
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.console import ConsoleSink
 from vit_jax.train.logger import NonFinite, RunLogger
@@ -22,7 +22,9 @@ PACKAGES = ("vit_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 
 
 class Diverged(InputError):
-    """Loss, gradient or parameters became NaN or infinite."""
+    """Loss, gradient or parameters became NaN or infinite; metrics are the same on every host."""
+
+    on_every_host = True
 
 
 def make_card(learner: Learner, config: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def make_logger(
         scale = learner.flops_per_example() / (peak * jax.device_count())
         utilisation = lambda images_per_second: images_per_second * scale  # noqa: E731
     outputs = []
-    if jax.process_index() == 0:
+    if hosts.is_first():
         outputs = [
             ConsoleSink(
                 console, num_steps=learner.num_steps, start_step=start, batch_size=batch_size

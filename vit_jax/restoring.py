@@ -14,7 +14,8 @@ from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_learner
 from vit_jax.learner import Info, Learner, TrainSettings
-from vit_jax.train import sharding
+from vit_jax.train import hosts, sharding
+from vit_jax.train.agreement import Votes
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.workdir import existing, read_json
 
@@ -62,13 +63,14 @@ def score(
     skip_bad_examples: bool = False,
 ) -> dict[str, float]:
     """Metrics of a restored state on any split of any source, preprocessed as in its training."""
+    share, votes = hosts.share_of_batch(learner.mesh), Votes()
     data = pipeline.EvalData(
         source=pipeline.open_alike(origin, split, learner.info.class_names),
         preprocessing=learner.info.preprocessing,
         batch_size=learner.round_up(batch_size),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=share.index,
+        process_count=share.count,
         max_objects=max_objects,
         skip_bad_examples=skip_bad_examples,
     )
-    return learner.evaluator(split, data).run(state)
+    return learner.evaluator(split, data, votes).run(state, stop_requested=votes)

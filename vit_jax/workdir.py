@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from vit_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,14 @@ class Workdir:
     non_finite = property(lambda self: self.path / "non_finite.json")
     lock = property(lambda self: self.path / ".lock")
 
+    @classmethod
+    def at(cls, path: str | Path) -> "Workdir":
+        return cls(Path(path).expanduser().resolve())
+
+    def read_result(self) -> dict[str, Any] | None:
+        """What result.json says of a finished run; None before."""
+        return read_json(self.result) if self.result.is_file() else None
+
     def holds_training(self) -> bool:
         """Is there anything that another config would make worthless?"""
         return self.result.is_file() or (
@@ -73,7 +83,7 @@ def claim(path: str | Path, config: Mapping[str, Any]) -> Iterator[Workdir]:
       InputError: if it cannot be written, is in use, or holds a run of another config; then with
         the differences.
     """
-    workdir = Workdir(Path(path).expanduser().resolve())
+    workdir = Workdir.at(path)
     check_writable(workdir.path)
     with locked(workdir.lock):
         check_owner(workdir, config)
@@ -118,7 +128,7 @@ def check_owner(workdir: Workdir, config: Mapping[str, Any]) -> None:
 
 def existing(path: str | Path) -> Workdir:
     """The folder of a run that is there already; raises `InputError` otherwise."""
-    workdir = Workdir(Path(path).expanduser().resolve())
+    workdir = Workdir.at(path)
     if not workdir.config.is_file():
         raise InputError(f"{workdir.path} is no run's workdir: there is no config.json in it.")
     return workdir
@@ -167,7 +177,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replaces the file at once, so that a kill leaves the old one or the new one."""
+    """Replaces the file at once, so that a kill leaves the old one or the new one.
+
+    Of several processes only the first writes; their folder is the same.
+    """
+    if jax.process_index() != 0:
+        return
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, indent=2) + "\n")
     temporary.replace(path)

@@ -8,12 +8,13 @@ flipped bits without a word. So the last act before the rename writes a seal, th
 file, which restoring checks.
 """
 
+import functools
 import json
 import logging
 import math
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from vit_jax.core import TrainState
 from vit_jax.errors import InputError
+from vit_jax.train import agreement
 
 SEAL = "seal.json"
 ORBAX_NOTES = ("_CHECKPOINT_METADATA", "commit_success.txt")  # written at the rename itself
@@ -58,6 +60,7 @@ class Checkpointer:
       keep_best: name of an evaluation metric, e.g. 'validation/top1'; the checkpoint with its
         best value is kept as well: the lowest of a loss, the highest of anything else.
       read_only: never changes the folder.
+      before_save: may raise, where a state must not be kept.
     """
 
     def __init__(
@@ -69,12 +72,14 @@ class Checkpointer:
         keep_last: int = 2,
         keep_best: str | None = None,
         read_only: bool = False,
+        before_save: Callable[[], None] = lambda: None,
     ):
         self.folder = Path(folder).resolve()
         self.card = dict(card or {})
         self.every_steps = every_steps
         self.keep_best = keep_best
         self.read_only = read_only
+        self._before_save = before_save
         self._saving: int | None = None
         self._sound: set[int] = set()  # steps whose seal was found right
         policies = [preservation_policy.LatestN(keep_last)]
@@ -104,6 +109,7 @@ class Checkpointer:
         Raises what went wrong with the previous save, if anything did.
         """
         self.wait()
+        self._before_save()
         self._saving = step
         scored = {self.keep_best: metrics[self.keep_best]} if self.keep_best in metrics else None
         card = {**self.card, "evaluation": dict(metrics)}
@@ -142,11 +148,17 @@ class Checkpointer:
 
         Damaged ones are reported and, unless `read_only`, moved aside so that training can write
         those steps again. When all are damaged that is an error: starting over would hide a loss.
+        Of several processes the first looks, and all go by what it finds.
         """
+        step = agreement.from_first(self._find_newest)
+        self._manager.reload()  # what was moved aside is gone for all
+        return step
+
+    def _find_newest(self) -> int | None:
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
             try:
-                self._verify(step)
+                self._verify_here(step)
             except DamagedCheckpoint as error:
                 damaged[step] = str(error)
                 logger.warning("checkpoint of step %d is damaged (%s)", step, error)
@@ -168,7 +180,10 @@ class Checkpointer:
         Raises:
           DamagedCheckpoint: if any file of the checkpoint is missing, truncated or changed.
         """
-        self._verify(step)
+        return agreement.from_first(functools.partial(self._read_card, step))
+
+    def _read_card(self, step: int) -> dict[str, Any]:
+        self._verify_here(step)
         return json.loads((self.folder / str(step) / "card" / "metadata").read_text())
 
     def restore(self, step: int, target: TrainState) -> TrainState:
@@ -205,6 +220,9 @@ class Checkpointer:
         return {name: state[name] for name in wanted}
 
     def _verify(self, step: int) -> None:
+        agreement.from_first(functools.partial(self._verify_here, step))
+
+    def _verify_here(self, step: int) -> None:
         if step not in self._sound:  # reading gigabytes once is enough
             verify_seal(self.folder / str(step))
             self._sound.add(step)
@@ -216,9 +234,7 @@ class Checkpointer:
         return -math.inf if math.isnan(score) else score
 
     def _seal(self) -> None:
-        """Called by Orbax when all files of a step are written and not yet renamed."""
-        if jax.process_index() != 0:
-            return
+        """Called by Orbax, on process 0, when all processes have written all files of a step."""
         for folder in self.folder.glob(f"{self._saving}.*"):
             (folder / SEAL).write_text(json.dumps(dict(checksums(folder)), indent=1))
 
@@ -228,7 +244,6 @@ class Checkpointer:
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             shutil.move(self.folder / str(step), target)
-            self._manager.reload()
 
 
 def is_loss(metric: str) -> bool:

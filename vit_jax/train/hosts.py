@@ -11,14 +11,19 @@ heartbeats end the others after `HEARTBEAT_SECONDS`.
 
 import contextlib
 import os
+import signal
+import socket
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from vit_jax.errors import InputError
+from vit_jax.train import sharding
 from vit_jax.train.cluster import Cluster
 
 EXIT_LOST = 69  # EX_UNAVAILABLE of sysexits.h: another process is gone, or never came
@@ -36,6 +41,39 @@ def is_first() -> bool:
 
 def count() -> int:
     return jax.process_count()
+
+
+class Share(NamedTuple):
+    """Which part of each global batch a process reads."""
+
+    index: int  # position of its block of rows
+    count: int  # such blocks in a batch
+
+
+WHOLE = Share(0, 1)
+
+
+def share_of_batch(mesh: Mesh) -> Share:
+    """This process's rows, which are those that its devices hold.
+
+    Where the `tensor` axis reaches over several hosts these read the same rows.
+
+    Raises:
+      InputError: unless its rows are one block, and the batch is made of blocks of that size.
+    """
+    if count() == 1:
+        return WHOLE
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = sharding.batch_sharding(mesh).addressable_devices_indices_map((shards,))
+    own = sorted({row for (rows_of_one,) in rows.values() for row in range(shards)[rows_of_one]})
+    is_block = own == list(range(own[0], own[0] + len(own)))
+    if not is_block or shards % len(own) or own[0] % len(own):
+        raise InputError(
+            f"config.mesh gives process {jax.process_index()} the parts {own} of the {shards} of "
+            "each batch; allowed: a mesh whose tensor axis divides the devices of a process, or is "
+            "a multiple of them."
+        )
+    return Share(own[0] // len(own), shards // len(own))
 
 
 @contextlib.contextmanager
@@ -56,13 +94,24 @@ def connected(
         return
     _connect(cluster, timeout_seconds)
     try:
+        with contact():
+            yield
+    finally:
+        jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def contact() -> Iterator[None]:
+    """Inside, an error that is this process's alone ends it: to clean up would be to wait in vain.
+
+    Does nothing where there is one process.
+    """
+    try:
         yield
     except BaseException as error:
-        if not getattr(error, "on_every_host", False):
+        if count() > 1 and not getattr(error, "on_every_host", False):
             _leave(error)
-        jax.distributed.shutdown()
         raise
-    jax.distributed.shutdown()
 
 
 def _connect(cluster: Cluster, timeout_seconds: float) -> None:
@@ -70,7 +119,9 @@ def _connect(cluster: Cluster, timeout_seconds: float) -> None:
     alarm = threading.Timer(timeout_seconds, _give_up, [cluster, timeout_seconds])
     alarm.daemon = True
     alarm.start()
+    _check_port(cluster)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours, see `agreement.py`
     try:
         jax.distributed.initialize(
             coordinator_address=cluster.coordinator,
@@ -91,6 +142,22 @@ def _connect(cluster: Cluster, timeout_seconds: float) -> None:
         alarm.cancel()
 
 
+def _check_port(cluster: Cluster) -> None:
+    """JAX would crash without a word where the coordinator's port is taken."""
+    if cluster.coordinator is None or cluster.process_id != 0:
+        return
+    port = int(cluster.coordinator.rpartition(":")[2])
+    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise InputError(
+                f"port {port} of the coordinator {cluster.coordinator} cannot be opened here "
+                f"({error.strerror}); allowed: a free port of the host of process 0."
+            ) from error
+
+
 def _give_up(cluster: Cluster, timeout_seconds: float) -> None:
     which = "" if cluster.process_id is None else f" {cluster.process_id}"
     number = "" if cluster.num_processes is None else f" {cluster.num_processes}"
@@ -106,6 +173,8 @@ def _leave(error: BaseException) -> None:
     """Ends this process alone and at once, which the others will notice."""
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         _exit(error.code)
+    if isinstance(error, KeyboardInterrupt):
+        _exit(128 + signal.SIGINT)
     if isinstance(error, InputError):
         _exit(2, f"error: {error}")  # as `__main__` has it
     if is_loss(error):

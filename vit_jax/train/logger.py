@@ -24,6 +24,8 @@ WATCHED = ("loss", "gradient_norm", "update_norm", "parameter_norm")
 class NonFinite(Exception):
     """A watched metric was not finite; `examples` are the batch's positions in the data set."""
 
+    on_every_host = True  # metrics are the same everywhere
+
     def __init__(self, step: int, values: Mapping[str, float]):
         bad = ", ".join(f"{name} = {value}" for name, value in values.items())
         super().__init__(f"step {step}: {bad}")

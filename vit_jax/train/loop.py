@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import jax
-import numpy as np
+from jax.experimental import multihost_utils
 
 from vit_jax.core import Batch, StepFn, TrainState
 from vit_jax.train.checkpoint import Checkpointer
@@ -111,7 +111,5 @@ def fit(
 
 
 def example_indices(batch: Batch) -> list[int]:
-    """Positions in the data set of this host's rows of a batch."""
-    # Devices along the `tensor` axis hold the same rows: replicas of one another.
-    shards = [shard for shard in batch["index"].addressable_shards if shard.replica_id == 0]
-    return np.concatenate([np.asarray(shard.data) for shard in shards]).tolist()
+    """Positions in the data set of a global batch's rows, those of other hosts included."""
+    return multihost_utils.process_allgather(batch["index"], tiled=True).tolist()

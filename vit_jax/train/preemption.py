@@ -15,6 +15,8 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try the same again later
 class Preempted(Exception):
     """The run was asked to stop and has saved everything up to `step`."""
 
+    on_every_host = True  # see `agreement.Votes`
+
     def __init__(self, step: int):
         super().__init__(f"stopped by SIGTERM after step {step}; the state is saved")
         self.step = step

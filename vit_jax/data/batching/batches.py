@@ -119,6 +119,10 @@ class Reader:
         """The rows of the first positions, as if they were one batch."""
         return self._make(np.arange(number))
 
+    def padding(self) -> Batch:
+        """Rows of one batch that stand for no example."""
+        return self._make(np.full(self.rows_per_process, PADDING))
+
     def _batch(self, k: int) -> np.ndarray:
         """int64[b]: the positions of this host's rows of batch k; block `process_index` of H."""
         first = k * self.batch_size + self.process_index * self.rows_per_process
