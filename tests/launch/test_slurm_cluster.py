@@ -26,15 +26,15 @@ pytestmark = [
         slurm_cluster.missing() is not None, reason=f"no Slurm here: {slurm_cluster.missing()}"
     ),
 ]
-SECONDS = 240  # what every single wait may take; none takes a quarter of it on an idle machine
+SECONDS = 400  # that any single wait may take; on an idle machine none takes a tenth of it
 
 # Long enough to be met by a signal under way. Every step is logged, so that rows do not depend on
 # where a run was interrupted, and what is resumed is what the signal saved.
 LONG = dict(
-    train__num_steps=300,
+    train__num_steps=200,
     train__log_every=1,
     train__checkpoint_every=0,
-    evals__validation__every_steps=100,
+    evals__validation__every_steps=50,
     launch__tasks_per_node=2,
 )
 
@@ -60,7 +60,7 @@ def train(cluster, *arguments):
         env={**environment(), **cluster.variables},
         capture_output=True,
         text=True,
-        timeout=2 * SECONDS,
+        timeout=SECONDS,
     )
     return found.returncode, found.stdout, found.stderr
 
@@ -91,9 +91,9 @@ def wait_for_training(cluster, job_id, workdir, log):
 
 
 def go_on(cluster, job_id, log):
-    """Lets a requeued job begin now."""
+    """Lets a requeued job begin soon; at once its node would take it for the one that it ended."""
     wait_for_state(cluster, job_id, log, "PENDING")
-    cluster.call("scontrol", "update", f"JobId={job_id}", "StartTime=now")
+    cluster.call("scontrol", "update", f"JobId={job_id}", "StartTime=now+3")
 
 
 @pytest.fixture(scope="module")
