@@ -1,12 +1,13 @@
 """A real Slurm of one node on this machine: munged, slurmctld and slurmd, started by hand.
 
-Debian's packages slurm-wlm and munge are all it needs, and root: slurmd starts jobs in their
+Debian's packages slurm-wlm and munge are all that it needs, and root: slurmd starts jobs in their
 users' names. Everything it writes, keys and sockets included, lies in one temporary folder, and
 its ports are free ones, so that it neither meets nor disturbs a Slurm that the machine has.
 """
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import shutil
 import signal
@@ -59,7 +60,11 @@ def missing() -> str | None:
     absent = [name for name in DAEMONS if shutil.which(name, path=search_path()) is None]
     if absent:
         return f"{', '.join(absent)} not installed (Debian: slurm-wlm, munge)"
-    return None if os.getuid() == 0 else "Slurm's daemons need root"
+    if os.getuid() != 0:
+        return "Slurm's daemons need root"
+    if importlib.util.find_spec("submitit") is None:
+        return "needs the extra: pip install 'vit_jax[slurm]'"
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +72,18 @@ class Cluster:
     folder: Path
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What its commands need; no job that surrounds the tests may shine through."""
-        outer = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_"))}
-        return {**outer, "SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": search_path()}
+    def variables(self) -> dict[str, str]:
+        """What Slurm's commands need in their environment."""
+        return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": search_path()}
 
     def call(self, *command: str) -> str:
         """Output of one of Slurm's commands."""
         found = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=60
+            command,
+            env={**os.environ, **self.variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert found.returncode == 0, f"{command}: {found.stdout}{found.stderr}"
         return found.stdout
@@ -145,7 +153,7 @@ def start(cluster: Cluster, command: list[str]) -> subprocess.Popen:
     output = (cluster.folder / f"{command[0]}.output.log").open("w")
     return subprocess.Popen(
         command,
-        env=cluster.environment,
+        env={**os.environ, **cluster.variables},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

@@ -1,51 +1,16 @@
 """Killed, preempted or damaged, a run ends with the bits of an uninterrupted one."""
 
-import json
 import os
 import random
 import signal
 import time
 
-import jax
 import numpy as np
 import pytest
+from finished_runs import assert_same_run, final_leaves, train_rows
 from helpers import NUM_STEPS, finish, start, train_arguments
-from toys import restore_newest
 
-from vit_jax import restoring
-from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.preemption import EXIT_PREEMPTED
-
-
-def final_leaves(workdir):
-    """Every array of the last checkpoint, on the host; the optimizer's too."""
-    learner, _, _ = restoring.restore(workdir)
-    checkpointer = Checkpointer(workdir / "checkpoints", read_only=True)
-    state, step = restore_newest(checkpointer, learner.abstract_state())
-    assert step == NUM_STEPS
-    state = state.replace(rng=jax.random.key_data(state.rng))
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-
-
-def assert_same_run(a, b):
-    left, right = final_leaves(a), final_leaves(b)
-    assert left.keys() == right.keys()
-    for name in left:
-        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
-    assert train_rows(a) == train_rows(b)
-    assert (
-        json.loads((a / "result.json").read_text())["metrics"]
-        == (json.loads((b / "result.json").read_text())["metrics"])
-    )
-
-
-def train_rows(workdir):
-    """The logged training losses, which do not depend on the clock."""
-    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 A real Slurm runs the same in test_slurm_cluster.py.
 """
 
+import importlib.util
 import pickle
 import signal
 import subprocess
@@ -16,13 +17,9 @@ from vit_jax.launch import slurm
 from vit_jax.launch.run import Run
 from vit_jax.launch.settings import LaunchSettings
 
-try:
-    import submitit
-except ImportError:
-    submitit = None
-
 needs_submitit = pytest.mark.skipif(
-    submitit is None, reason="needs the extra: pip install 'vit_jax[slurm]'"
+    importlib.util.find_spec("submitit") is None,
+    reason="needs the extra: pip install 'vit_jax[slurm]'",
 )
 
 
@@ -126,6 +123,22 @@ def test_a_missing_extra_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"submitit is not installed; .*vit_jax\[slurm\]"):
         script(tmp_path)
+
+
+@needs_submitit
+def test_logging_of_others_survives(tmp_path):
+    program = f"""
+import logging, sys
+from pathlib import Path
+from vit_jax.launch import run, settings, slurm
+handler = logging.FileHandler({str(tmp_path / "log")!r})
+logging.getLogger().addHandler(handler)
+runs = [run.Run(config={{}}, workdir=Path("run"))]
+slurm.job_script(runs, settings.LaunchSettings(), folder=Path("logs"))
+assert "submitit" in sys.modules
+assert handler.stream is not None
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 
 # what the script does when the training has ended

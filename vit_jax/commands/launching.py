@@ -1,5 +1,6 @@
 """The flags of `train` that start it elsewhere: as several processes, or as a cluster's job."""
 
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +69,13 @@ def launch_on_slurm(
         return 0
     (job,) = slurm.submit([run], settings, folder=folder)
     print(slurm.how_to_follow(job), flush=True)
-    return following.follow(job.job_id, job.paths.stdout).exit_code if values.wait else 0
+    if not values.wait:
+        return 0
+    try:
+        return following.follow(job.job_id, job.paths.stdout).exit_code
+    except KeyboardInterrupt:
+        print(f"job {job.job_id} goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def make_run(config: ConfigDict, values: flags.FlagValues) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from vit_jax.errors import InputError
 
 POLL_SECONDS = 5.0  # schedulers ask not to be asked more often
+MAX_SILENCE = 60  # answers that a busy controller may fail to give, one after the other
 
 # https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES: those that a job does not leave.
 FINAL_STATES = (
@@ -43,7 +44,7 @@ class JobState:
 def state_of(job_id: str) -> JobState:
     """The job's state; InputError where Slurm does not know it, or no longer."""
     command = ["scontrol", "show", "job", "--oneliner", job_id]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    found = subprocess.run(command, capture_output=True, text=True)
     name = re.search(r"\bJobState=(\S+)", found.stdout)
     code = re.search(r"\bExitCode=(\d+):(\d+)", found.stdout)
     if name is None or code is None:
@@ -57,11 +58,18 @@ def state_of(job_id: str) -> JobState:
 
 def follow(job_id: str, log: Path, *, poll_seconds: float = POLL_SECONDS) -> JobState:
     """Prints the log as it grows until the job, requeued or not, has come to its end."""
-    position = 0
+    position = silence = 0
     while True:
-        state = state_of(job_id)  # before the log, so that the last lines are not missed
+        state = None
+        try:
+            state = state_of(job_id)  # before the log, so that the last lines are not missed
+            silence = 0
+        except InputError:
+            silence += 1
+            if silence > MAX_SILENCE:
+                raise
         position = print_from(log, position)
-        if state.is_final:
+        if state is not None and state.is_final:
             return state
         time.sleep(poll_seconds)
 

@@ -15,9 +15,11 @@ submitit's own way, a handler in task 0 that requeues at the signal, would end t
 have saved together, and needs `scontrol` inside of a container.
 """
 
+import contextlib
+import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +90,8 @@ def make_executor(
 ) -> "submitit.SlurmExecutor":
     """submitit's object that holds the job's parameters."""
     try:
-        import submitit
+        with logging_left_alone():
+            import submitit
     except ImportError as error:
         raise InputError(
             "submitit is not installed; allowed: --launcher=local, or install the extra: pip "
@@ -122,6 +125,20 @@ def make_executor(
         additional_parameters=sbatch_options(settings),
     )
     return executor
+
+
+@contextlib.contextmanager
+def logging_left_alone() -> Iterator[None]:
+    """For submitit's import, which otherwise configures logging and closes others' handlers."""
+    name = "SUBMITIT_LOG_LEVEL"
+    before = os.environ.get(name)
+    os.environ[name] = "NOCONFIG"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def requeue_lines(*, max_requeues: int) -> str:
