@@ -62,6 +62,8 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
     # Smaller in every way, and otherwise as it stands.
     config["data"]["batch_size"] = 16
     config["optimizer"]["warmup_steps"] = 1
+    if "cooldown_steps" in config["optimizer"]:
+        config["optimizer"]["cooldown_steps"] = 0
     config["train"] |= {"num_epochs": None, "num_steps": 1}
     if "init" in config:
         config["init"]["source"] = str(tiny_weights)
@@ -73,6 +75,8 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
     if config["data"]["source"].startswith("tfds:"):
         config["data"] |= {"source": "digits", "train": "train[:100]"}
         config["evals"] = {name: {"split": "test[:50]"} for name in config["evals"]}
+        if "patch_size" in config["task"]["model"]:
+            config["data"]["image_size"] = 2 * config["task"]["model"]["patch_size"]
     metrics = experiment.run(config, tmp_path / "run")
     assert all(np.isfinite(value) for value in metrics.values())
     assert json.loads((tmp_path / "run" / "result.json").read_text())["step"] == 1
