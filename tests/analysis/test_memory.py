@@ -100,6 +100,10 @@ def test_dots_keep_the_products_of_weights_too():
     assert a_layer_saves(remat="dots") == B * N * (C + 3 * C + C + F) * 4
 
 
+def test_attention_alone_keeps_its_projections():
+    assert a_layer_saves(remat="attention") == B * N * (C + 3 * C + C) * 4
+
+
 def test_without_remat_attention_weights_and_normed_tokens_are_kept_too():
     least = B * (N * (6 * C + 2 * F) + H * N * N) * 4
     assert least < a_layer_saves(remat="none") < 3 * least

@@ -43,7 +43,13 @@ def output_and_gradients(**settings):
 
 @pytest.mark.parametrize(
     "settings",
-    [dict(unroll=DEPTH), dict(remat="dots"), dict(remat="full", unroll=DEPTH)],
+    [
+        dict(unroll=DEPTH),
+        dict(remat="dots"),
+        dict(remat="attention"),
+        dict(remat="offload"),
+        dict(remat="full", unroll=DEPTH),
+    ],
 )
 def test_unrolling_and_rematerialising_change_nothing(settings):
     """Neither the output nor any gradient, with dropout and stochastic depth on."""
@@ -54,7 +60,9 @@ def test_unrolling_and_rematerialising_change_nothing(settings):
 
 
 def test_unknown_remat_lists_the_allowed():
-    with pytest.raises(InputError, match="remat is 'some'.*allowed: none, dots, full"):
+    with pytest.raises(
+        InputError, match="remat is 'some'.*allowed: none, dots, attention, full, offload"
+    ):
         random_params(make_encoder(remat="some"), X)
 
 

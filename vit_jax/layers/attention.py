@@ -97,9 +97,9 @@ class MultiHeadAttention(nn.Module):
         kernel = jnp.stack([k for k, _ in weights], axis=1).astype(self.dtype)
         bias = jnp.stack([b for _, b in weights]).astype(self.dtype)
         product = choose_product(self.matmul)
-        x = (
-            product(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ()))) + bias
-        )  # [b, n, s, h, d]
+        # [b, n, c] · [c, s, h, d], s being those of query, key and value that are asked for
+        x = product(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ()))) + bias
+        x = checkpoint_name(x, PROJECTIONS[0])
         return [x[:, :, i] for i in range(len(weights))]
 
 

@@ -1,14 +1,14 @@
 """Rematerialisation: what a block's backward pass keeps of its forward pass, the rest it computes
 again (arXiv:1604.06174). The outermost input of each block is always kept.
 
-What each keeps of a block of width c and MLP width 4·c, in tokens' widths, and the matrix products
-it repeats, in parts of a training step's:
+What each keeps of a token in a block of width c and MLP width 4·c, and which of the products with
+weights it repeats, in parts of a training step's; all but 'none' repeat the maps of attention:
 
-  none       everything: about 20·c and the maps of weights       nothing
-  dots       outputs of products with weights: 9·c                nothing
-  offload    the same, in the host's memory: c on the device      nothing, but copies both ways
-  attention  outputs of attention's projections: 5·c              the MLP's first, 1/9
-  full       c                                                    all of the forward pass, 1/3
+  none       everything: more than 14·c, and the maps            nothing
+  dots       outputs of products with weights: 9·c               nothing
+  attention  those of attention: 5·c                             the MLP's first: 1/9
+  full       c                                                   all but the MLP's second: 2/9
+  offload    c, and 8·c in the host's memory                     nothing, but it copies both ways
 """
 
 import flax.linen as nn
