@@ -18,8 +18,6 @@ ImageNet has. Writes results.json and results.md beside this file.
 import argparse
 import json
 import os
-import platform
-import shlex
 import statistics
 import sys
 import tempfile
@@ -28,11 +26,14 @@ from typing import Any
 
 import photographs
 from competitors import COMPETITORS
-from processes import HERE, ROOT, Competitor, serve
+from processes import HERE, Competitor, serve
 from report import report
+from side_by_side import machine, public_command
 
 IMAGENET = 1_281_167  # images of its training split
 START_ROUNDS = 3
+# Arguments that are paths of a machine.
+PLACES = ("--images", "--output", "--tf_python", "--torch_python")
 STARTED = ("tf_data_uint8", "torchvision_pillow", "ours_by_part", "ours_processes")
 
 
@@ -126,12 +127,6 @@ def crowd(images: Path) -> Path:
     return folder
 
 
-def machine() -> str:
-    names = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
-    name = names[0].split(":")[1].strip() if names else platform.processor()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="cache of the JPEGs; made where missing")
@@ -161,7 +156,7 @@ def main():
     mean_bytes = photographs.write(arguments.images, count=arguments.count, seed=arguments.seed)
     result = dict(
         machine=machine(),
-        command="python " + shlex.join([str(Path(__file__).relative_to(ROOT)), *_public()]),
+        command=public_command(Path(__file__), PLACES),
         mean_bytes=mean_bytes,
         crowd=IMAGENET,
         rows=[row for cores in arguments.cores for row in measure(arguments, cores)],
@@ -173,16 +168,6 @@ def main():
         result["start_ups"] = start_ups(arguments, max(arguments.cores))
     (arguments.output / "results.json").write_text(json.dumps(result, indent=1) + "\n")
     (arguments.output / "results.md").write_text(report(result))
-
-
-def _public() -> list[str]:
-    """The arguments without paths of this machine."""
-    places = ("--images", "--output", "--tf_python", "--torch_python")
-    kept = []
-    for argument in sys.argv[1:]:
-        name = argument.split("=")[0]
-        kept.append(f"{name}=PATH" if name in places else argument)
-    return kept
 
 
 if __name__ == "__main__":
