@@ -8,6 +8,7 @@ import sys
 
 from absl import flags
 
+from vit_jax import xla_flags
 from vit_jax.commands import parsing
 from vit_jax.errors import InputError
 
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> int:
         raise InputError("--config is missing; allowed: --config=configs/NAME.py")
     workdir = parsing.require(values, "workdir")
 
+    xla_flags.prefer_batches()
     from vit_jax import experiment  # after the flags, whose mistakes should be told at once
     from vit_jax.train.preemption import EXIT_PREEMPTED, Preempted
 
