@@ -23,6 +23,7 @@ ALLOWED = {
     "errors": set(),
     "sections": {"errors"},
     "workdir": set(),
+    "xla_flags": set(),
     "layers": set(),
     "losses": set(),
     "models": {"layers"},

@@ -1,6 +1,5 @@
 """This project as a peer: the training step that `vit-jax train` runs, and the model's logits."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ class Ours:
     """vit_jax; `options` are settings of its model, `accum_steps`, `moment_dtype`, `xla_flags`."""
 
     def __init__(self, case: Case, options: dict[str, Any]):
-        options = dict(options)
-        flags = options.pop("xla_flags", None)
-        if flags is not None:
-            os.environ["XLA_FLAGS"] = flags
+        options = {k: v for k, v in options.items() if k != "xla_flags"}  # the process has them
         import jax
         import jax.numpy as jnp
 

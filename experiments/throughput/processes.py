@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,8 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE.parent), str(ROOT), str(ROOT / "tests")]
 
 from side_by_side import Worker, answer, take_output, versions  # noqa: E402
+
+from vit_jax.xla_flags import prefer_batches  # noqa: E402
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "torch", "timm", "transformers")
 
@@ -56,10 +57,11 @@ def start(peer: str, case: Case, python: str) -> Worker:
     environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(case.cores)}
     if case.device == "cpu":
         environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    # Flags of XLA are read when it is loaded, so they are an environment's.
-    flags = parse_peer(peer)[1].get("xla_flags")
-    if flags is not None:
-        environment["XLA_FLAGS"] = " ".join(shlex.split(flags))
+    name, options = parse_peer(peer)
+    if name == "ours":
+        environment["XLA_FLAGS"] = options.get("xla_flags", "")
+        if case.work != "infer1":
+            prefer_batches(environment)  # as the commands `train` and `evaluate` do
     command = [python, str(HERE / "run.py"), "--worker", peer, json.dumps(asdict(case))]
     return Worker(peer, command, environment)
 

@@ -115,9 +115,10 @@ def begin(case: Case, arguments: argparse.Namespace, running: dict[str, Worker])
     """Starts the peers, and compares what they compute with the reference's; None if it differs."""
     hellos = {}
     for peer in arguments.peers:
-        python = sys.executable if peer.startswith("ours") else arguments.torch_python
-        running[peer] = start(peer, case, python)
+        running[peer] = start(peer, case, interpreter(peer, arguments))
         hello = running[peer].receive()
+        if arguments.restart:
+            running[peer].close()
         if hello is None:
             del running[peer]
         else:
@@ -128,6 +129,10 @@ def begin(case: Case, arguments: argparse.Namespace, running: dict[str, Worker])
     for peer, hello in hellos.items():
         hello["difference"] = gate(peer, case, hello["gate"], reference["gate"])
     return hellos
+
+
+def interpreter(peer: str, arguments: argparse.Namespace) -> str:
+    return sys.executable if peer.startswith("ours") else arguments.torch_python
 
 
 def gate(peer: str, case: Case, found: dict[str, Any], expected: dict[str, Any]) -> float | None:
@@ -158,7 +163,7 @@ def alternate(
     for k in range(arguments.rounds + 1):
         begin = time.monotonic()
         for peer in list(running)[:: 1 if k % 2 else -1]:
-            answer = running[peer].ask(steps[peer])
+            answer = turn(case, arguments, running, peer, steps[peer])
             if answer is None:
                 del running[peer], found[peer]
                 continue
@@ -174,6 +179,20 @@ def alternate(
         if k >= FEWEST_ROUNDS and time.monotonic() + taken > until:
             break
     return found
+
+
+def turn(
+    case: Case, arguments: argparse.Namespace, running: dict[str, Worker], peer: str, steps: int
+) -> dict[str, Any] | None:
+    """What a peer answers; by a new process of it with `--restart`."""
+    if arguments.restart:
+        running[peer] = start(peer, case, interpreter(peer, arguments))
+        if running[peer].receive() is None:
+            return None
+    answer = running[peer].ask(steps)
+    if arguments.restart:
+        running[peer].close()
+    return answer
 
 
 def row(case: Case, peer: str, rounds: list, reference: list, hello: dict) -> dict[str, Any]:
@@ -240,6 +259,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="of everything")
     parser.add_argument("--least_seconds", type=float, default=20.0, help="of a case")
     parser.add_argument("--resume", action="store_true", help="keep finished cases")
+    restart = "a new process for each turn, where they do not fit into memory together"
+    parser.add_argument("--restart", action="store_true", help=restart)
     parser.add_argument("--torch_python", default=sys.executable)
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     arguments = parser.parse_args()

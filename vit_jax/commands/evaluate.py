@@ -5,6 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
+from vit_jax import xla_flags
 from vit_jax.commands import parsing
 
 
@@ -31,6 +32,7 @@ def main(arguments: list[str]) -> int:
     parsing.reject_positional(parsing.parse(values, "evaluate", arguments, doc=__doc__))
     workdir = parsing.require(values, "workdir")
 
+    xla_flags.prefer_batches()
     from vit_jax import restoring
     from vit_jax.data import pipeline
     from vit_jax.train.console import evaluation_text

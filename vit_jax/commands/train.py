@@ -17,7 +17,7 @@ import sys
 from absl import flags
 from ml_collections import ConfigDict
 
-from vit_jax import sections
+from vit_jax import sections, xla_flags
 from vit_jax.commands import launching, parsing, processes
 from vit_jax.errors import InputError
 
@@ -51,6 +51,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
 
 def train(config: ConfigDict, values: flags.FlagValues) -> int:
     """Trains in this process; the exit code."""
+    xla_flags.prefer_batches()
     from vit_jax import experiment  # after the flags, whose mistakes should be told at once
     from vit_jax.train.preemption import EXIT_PREEMPTED, Preempted
 

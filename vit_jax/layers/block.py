@@ -12,25 +12,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vit_jax import sections
+from vit_jax.layers.activations import ACTIVATIONS
 from vit_jax.layers.attention import Dtype, MultiHeadAttention
+from vit_jax.layers.dense import Dense
+from vit_jax.layers.norm import LayerNorm
 from vit_jax.layers.position import Rotation
 from vit_jax.layers.products import choose_product
 from vit_jax.layers.remat import rematerialise
 
 NORM_EPSILON = 1e-6  # as in Google's ViT code; PyTorch's default would be 1e-5
-
-
-def quick_gelu(x: Array) -> Array:
-    return x * nn.sigmoid(1.702 * x)
-
-
-# name -> function, and whether a second projection gates it (GLU, arXiv:2002.05202).
-ACTIVATIONS = {
-    "gelu_tanh": (nn.gelu, False),  # Google's checkpoints, SigLIP
-    "gelu": (functools.partial(nn.gelu, approximate=False), False),  # timm, DeiT, MAE, DINO
-    "quick_gelu": (quick_gelu, False),  # OpenAI's CLIP
-    "swiglu": (nn.silu, True),  # DINOv2 g, DINOv3 H+ and 7B
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,8 +59,8 @@ class BlockSettings:
     attention_implementation: str = "auto"
     matmul: str = "default"
 
-    def norm(self, name: str) -> nn.LayerNorm:
-        return nn.LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name=name)
+    def norm(self, name: str) -> LayerNorm:
+        return LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name=name)
 
     def attention(self, name: str) -> MultiHeadAttention:
         with_bias = dict(query=self.qkv_bias, key=self.qkv_bias and self.key_bias)
@@ -113,7 +103,7 @@ class Mlp(nn.Module):
         where = "config.task.model.activation"
         function, is_gated = sections.choose(ACTIVATIONS, self.activation, where=where)
         dense = functools.partial(
-            nn.Dense,
+            Dense,
             kernel_init=nn.initializers.xavier_uniform(),
             bias_init=nn.initializers.normal(stddev=1e-6),
             dtype=self.dtype,
