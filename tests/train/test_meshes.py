@@ -37,6 +37,12 @@ def learner(mesh, accum_steps=1):
 
 
 @functools.cache
+def jitted_step(mesh, accum_steps):
+    """One for all tests, so that none compiles it again."""
+    return learner(mesh, accum_steps).step_fn()
+
+
+@functools.cache
 def start():
     """A state on the host; every parameter random, or a head of zeros would hide the rest."""
     state = jax.device_get(learner(mesh_of()).init_state().replace(rng=None))
@@ -54,7 +60,7 @@ def train(mesh, *, accum_steps=1, num_steps=1):
     places = jax.tree.map(lambda x: x.sharding, built.abstract_state())
     host = start().replace(rng=jax.random.key(7))
     state = jax.device_put(host, places)
-    step = built.step_fn()
+    step = jitted_step(mesh, accum_steps)
     for batch in itertools.islice(sharding.to_devices(batches(), mesh), num_steps):
         state, found = step(state, batch)
         metrics.append({name: float(mean.compute()) for name, mean in found.items()})

@@ -1,5 +1,7 @@
 """The mesh and where each array lives on it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,37 @@ def test_minus_one_takes_what_the_others_leave(axes, shape):
 def test_meshes_that_do_not_fit_are_told_with_the_number_of_devices(axes):
     with pytest.raises(InputError, match="config.mesh is .*there are 8 devices; allowed"):
         sharding.make_mesh(**axes)
+
+
+@dataclasses.dataclass
+class Device:
+    """What the order of devices depends on."""
+
+    place: int
+    process_index: int = 0
+    platform: str = "cpu"
+
+
+def test_devices_keep_their_order_and_those_of_a_process_stand_together():
+    """So that the rows of one host are one block of the global batch."""
+    for platform in ("cpu", "tpu"):
+        devices = [Device(i, process, platform) for i, process in enumerate((1, 0, 1, 0))]
+        found = sharding.order_devices(devices, (2, 2, 1))
+        assert [device.place for device in found.flat] == [1, 3, 0, 2]
+
+
+def test_a_tpu_of_one_process_is_ordered_by_its_torus(monkeypatch):
+    """No TPU is at hand; this shows only that JAX is asked, and for what."""
+    asked = []
+
+    def order(sizes, devices, *, allow_split_physical_axes):
+        asked.append((sizes, allow_split_physical_axes))
+        return np.asarray(devices[::-1])
+
+    monkeypatch.setattr(sharding.mesh_utils, "create_device_mesh", order)
+    devices = [Device(i, platform="tpu") for i in range(4)]
+    assert sharding.order_devices(devices, (2, 2, 1)).tolist() == devices[::-1]
+    assert asked == [((2, 2, 1), True)]
 
 
 # placement
@@ -95,6 +128,9 @@ BLOCKS = "params/encoder/blocks"
         ("attention/out/kernel", (2, 4, 64, 128), (None, "tensor", None, "fsdp")),
         ("mlp/up/kernel", (2, 128, 256), (None, "fsdp", "tensor")),
         ("mlp/up/bias", (2, 256), (None, "tensor")),
+        ("mlp/gate/kernel", (2, 128, 256), (None, "fsdp", "tensor")),
+        ("token_mlp/up/kernel", (2, 196, 256), (None, "fsdp", "tensor")),
+        ("channel_mlp/down/bias", (2, 128), (None, None)),
         ("mlp/down/kernel", (2, 256, 128), (None, "tensor", "fsdp")),
         ("mlp/down/bias", (2, 128), (None, None)),
         ("attention/query/kernel", (2, 64, 3, 64), (None, "fsdp", None, None)),  # odd heads
@@ -136,9 +172,9 @@ def test_batch_sizes_that_devices_can_share_are_accepted(batch_size, accum_steps
 @pytest.mark.parametrize(
     "batch_size, accum_steps, message",
     [
-        (12, 1, r"config.b is 12; allowed: a positive multiple of 8 \(8 devices .* 1 accum"),
-        (24, 2, r"config.b is 24; allowed: a positive multiple of 16 \(8 devices .* 2 accum"),
-        (0, 1, "config.b is 0; allowed: a positive multiple of 8"),
+        (12, 1, r"config.b is 12; allowed: a positive multiple of 8 \(8 dev.* 1 acc.*next is 16;"),
+        (24, 2, r"config.b is 24; allowed: a positive multiple of 16 \(8 dev.* 2 acc.*next is 32;"),
+        (0, 1, "config.b is 0; allowed: a positive multiple of 8.*next is 8;"),
         (-8, 1, "config.b is -8; allowed: a positive"),
     ],
 )

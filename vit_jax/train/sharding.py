@@ -41,18 +41,23 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Sequence
       data, fsdp, tensor: sizes of the axes; one may be -1, which takes what the others leave.
       rules: of one's own, in front of `TENSOR_RULES`; see `read_rules`, which the state's
         placement has to be given.
-
-    Devices of one process stand together, so that its rows of a batch are one block. On the TPUs
-    of a single process the order follows their torus instead.
     """
     read_rules(rules)
-    devices = sorted(jax.devices(), key=lambda device: device.process_index)
-    sizes = _axis_sizes(len(devices), data, fsdp, tensor)
-    if devices[0].platform == "tpu" and jax.process_count() == 1:
+    devices = jax.devices()
+    return Mesh(order_devices(devices, _axis_sizes(len(devices), data, fsdp, tensor)), AXES)
+
+
+def order_devices(devices: Sequence[Any], sizes: tuple[int, ...]) -> np.ndarray:
+    """The devices in the shape of the mesh.
+
+    Those of one process stand together, so that its rows of a batch are one block. On the TPUs of
+    a single process the order follows their torus instead.
+    """
+    devices = sorted(devices, key=lambda device: device.process_index)
+    if devices[0].platform == "tpu" and devices[-1].process_index == devices[0].process_index:
         # A physical axis may have to serve several of ours.
-        ordered = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-        return Mesh(ordered, AXES)
-    return Mesh(np.asarray(devices).reshape(sizes), AXES)
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return np.asarray(devices).reshape(sizes)
 
 
 def make_abstract_mesh(
