@@ -1,5 +1,6 @@
 """What is proposed fits by the same measure, what is next larger does not, and it is cheapest."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -17,22 +18,22 @@ POLICIES = ("none", "dots", "full")
 
 
 @functools.cache
-def works(num_devices=2):
-    mesh = make_abstract_mesh(num_devices=num_devices)
+def works():
+    """One for each policy, each of which traces a microbatch once for all tests."""
+    mesh = make_abstract_mesh(num_devices=2)
     config = plain(make_config(model=MODEL))
     info = describe_data(config, 0, TOLD, [])
-    build = lambda config: build_learner(config, mesh, info, 100)  # noqa: E731
-    return config, Work(build(config), 64), functools.cache(lambda: build)()
+    configs = {name: search.set_key(config, search.REMAT, name) for name in POLICIES}
+    return {name: Work(build_learner(c, mesh, info, 100), 64) for name, c in configs.items()}
 
 
 def found(usable):
-    config, work, build = works()
-    return {o.remat: o for o in search.search(config, work, build, usable, POLICIES)}
+    return {name: search.option(work, name, usable) for name, work in works().items()}
 
 
 def total(remat, accum_steps):
     """Bytes as the search counts them."""
-    return found(10**12)[remat].work.memory(accum_steps)["total"]
+    return works()[remat].memory(accum_steps)["total"]
 
 
 def test_where_everything_fits_nothing_is_split_or_computed_again():
@@ -66,17 +67,14 @@ def test_cheapest_computes_least_again_among_what_fits():
 
 
 def test_losses_that_compare_examples_are_not_split():
-    _, work, _ = works()
-    task = work.learner.task
+    learner = works()["none"].learner
+    task = learner.task
 
     class Contrastive(type(task)):
         mixes_examples = True
 
     fields = {name: getattr(task, name) for name in task.__dataclass_fields__}
-    learner = type(work.learner)(
-        **{name: getattr(work.learner, name) for name in work.learner.__dataclass_fields__}
-        | {"task": Contrastive(**fields)}
-    )
+    learner = dataclasses.replace(learner, task=Contrastive(**fields))
     option = search.option(Work(learner, 64), "none", 10)
     assert not option.fits and option.accum_steps == 1
 

@@ -1,7 +1,7 @@
 """The time of a training step by roofline (doi:10.1145/1498765.1498785), kernel by kernel.
 
 A product takes the longer of its operations and its memory traffic, every other kernel its
-traffic; kernels follow one another. This is an estimate: it knows nothing of launches, of tiles
+traffic; kernels follow one another. This is an estimate: it knows nothing of tiles
 that fit badly, or of waiting for data. The shares of the peaks below are what large kernels reach,
 from measurements on Hopper GPUs, and are taken for every device.
 """
@@ -18,6 +18,7 @@ from vit_jax.analysis.kernels import Kernel
 PRODUCT_SHARE = 0.8
 MEMORY_SHARE = 0.76  # of the memory bandwidth: 3.65e12 of an H200's 4.8e12 bytes/s
 LINK_SHARE = 0.7  # of the links' bandwidth
+KERNEL_SECONDS = 3e-6  # least time of a kernel, which has to be launched
 # Collectives of parameters and gradients run beside the computing, up to this share of its time.
 HIDDEN_SHARE = 0.5
 
@@ -28,7 +29,8 @@ ASSUMPTIONS = (
     f"the time is an estimate by roofline: products reach {PRODUCT_SHARE:.0%} of the peak, passes "
     f"over memory {MEMORY_SHARE:.0%} and collectives {LINK_SHARE:.0%} of the bandwidth; those of "
     f"parameters and gradients hide behind up to {HIDDEN_SHARE:.0%} of the computing, those of "
-    "activations behind none; launches and waiting for data are not counted",
+    f"activations behind none; no kernel takes less than {KERNEL_SECONDS * 1e6:g} µs; waiting for "
+    "data is not counted",
 )
 
 
@@ -36,7 +38,11 @@ def product_seconds(kernels: Iterable[Kernel], device: Device) -> float:
     """Of the matrix products and convolutions, the slower of arithmetic and traffic for each."""
     bandwidth = MEMORY_SHARE * device.memory_bandwidth
     return sum(
-        max(k.flops / (PRODUCT_SHARE * peak(device, k.itemsize)), k.bytes / bandwidth)
+        max(
+            k.flops / (PRODUCT_SHARE * peak(device, k.itemsize)),
+            k.bytes / bandwidth,
+            k.count * KERNEL_SECONDS,
+        )
         for k in kernels
         if k.itemsize
     )
@@ -44,7 +50,11 @@ def product_seconds(kernels: Iterable[Kernel], device: Device) -> float:
 
 def pass_seconds(kernels: Iterable[Kernel], device: Device) -> float:
     """Of everything between the products: norms, activations, softmax, casts, sums."""
-    return memory_seconds(sum(k.bytes for k in kernels if not k.itemsize), device)
+    return sum(
+        max(memory_seconds(k.bytes, device), k.count * KERNEL_SECONDS)
+        for k in kernels
+        if not k.itemsize
+    )
 
 
 def memory_seconds(moved: float, device: Device) -> float:

@@ -10,15 +10,12 @@ from ml_collections import ConfigDict
 
 from vit_jax import experiment, sections
 from vit_jax.analysis import cost, devices
-from vit_jax.core import Tree
 from vit_jax.layers.attention_choice import choose_attention
-from vit_jax.layers.embed import grid_size
 from vit_jax.layers.remat import REMAT_POLICIES
 from vit_jax.learner import Learner, TrainSettings
-from vit_jax.models.mixer import Mixer
-from vit_jax.models.vit import VisionTransformer
 from vit_jax.planning import compiled, notes, search
 from vit_jax.planning.data import Told, describe_data
+from vit_jax.planning.model import count_tokens, parameters
 from vit_jax.planning.speed import Traffic, expected_traffic, link_seconds, step_time
 from vit_jax.planning.work import Work
 from vit_jax.train import sharding
@@ -281,33 +278,3 @@ def describe_device(name: str, device: devices.Device) -> dict[str, Any]:
         "link_bytes_per_second_across": device.bandwidth_across,
         "devices_per_node": device.devices_per_node,
     }
-
-
-def count_tokens(learner: Learner) -> dict[str, int] | None:
-    """Length of the sequence that the blocks work on; None for models without one."""
-    model, size = getattr(learner.task, "model", None), learner.info.preprocessing.image_size
-    if isinstance(model, VisionTransformer):
-        (rows, columns), prefix = model.grid(size), model.num_prefix
-    elif isinstance(model, Mixer):
-        (rows, columns), prefix = grid_size(size, model.patch_size), 0
-    else:
-        return None
-    return {"patches": rows * columns, "prefix": prefix, "sequence": rows * columns + prefix}
-
-
-def parameters(work: Work, depth: int) -> dict[str, Any]:
-    params, transform = _shapes(work.state.params), work.learner.optimizer.transform
-
-    def update(gradients: Tree, params: Tree) -> Tree:
-        return transform.update(gradients, transform.init(params), params)[0]
-
-    return {
-        "total": cost.count_parameters(params),
-        "trainable": cost.count_trained(update, params),
-        "table": [row._asdict() for row in cost.parameter_table(params, depth)],
-    }
-
-
-def _shapes(tree: Tree) -> Tree:
-    """Without places, which tracing has no use for."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

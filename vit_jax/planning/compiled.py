@@ -41,9 +41,9 @@ class Compiled(NamedTuple):
 def make_devices(count: int) -> bool:
     """Makes this process have so many virtual CPU devices; False if it has others already."""
     try:
-        jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError:  # the backend has begun
+        jax.config.update("jax_platforms", "cpu")
+    except RuntimeError:  # the backend has begun, and nothing was changed
         pass
     return jax.device_count() == count
 

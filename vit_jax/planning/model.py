@@ -1,0 +1,43 @@
+"""What a planned model is: its tokens and its parameters."""
+
+from typing import Any
+
+import jax
+
+from vit_jax.analysis import cost
+from vit_jax.core import Tree
+from vit_jax.layers.embed import grid_size
+from vit_jax.learner import Learner
+from vit_jax.models.mixer import Mixer
+from vit_jax.models.vit import VisionTransformer
+from vit_jax.planning.work import Work
+
+
+def count_tokens(learner: Learner) -> dict[str, int] | None:
+    """Length of the sequence that the blocks work on; None for models without one."""
+    model, size = getattr(learner.task, "model", None), learner.info.preprocessing.image_size
+    if isinstance(model, VisionTransformer):
+        (rows, columns), prefix = model.grid(size), model.num_prefix
+    elif isinstance(model, Mixer):
+        (rows, columns), prefix = grid_size(size, model.patch_size), 0
+    else:
+        return None
+    return {"patches": rows * columns, "prefix": prefix, "sequence": rows * columns + prefix}
+
+
+def parameters(work: Work, depth: int) -> dict[str, Any]:
+    params, transform = _shapes(work.state.params), work.learner.optimizer.transform
+
+    def update(gradients: Tree, params: Tree) -> Tree:
+        return transform.update(gradients, transform.init(params), params)[0]
+
+    return {
+        "total": cost.count_parameters(params),
+        "trainable": cost.count_trained(update, params),
+        "table": [row._asdict() for row in cost.parameter_table(params, depth)],
+    }
+
+
+def _shapes(tree: Tree) -> Tree:
+    """Without places, which tracing has no use for."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
