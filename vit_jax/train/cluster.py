@@ -14,7 +14,7 @@ whether there are several processes at all, by what only a started task is told:
 Flags come before all of them; `num_processes=1` alone says that a process is on its own.
 """
 
-import importlib.util
+import importlib.metadata
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ def _from_open_mpi(environ: Mapping[str, str]) -> Cluster | None:
         return None
     if "OMPI_MCA_orte_hnp_uri" in environ:
         method = "ompi"
-    elif importlib.util.find_spec("mpi4py"):  # Open MPI 5 tells the address to MPI programs alone
+    elif _is_installed("mpi4py"):  # Open MPI 5 tells the address to MPI programs alone
         method = "mpi4py"
     elif "JAX_COORDINATOR_ADDRESS" in environ:
         method = "deactivate"
@@ -205,7 +205,7 @@ def _from_tpu(environ: Mapping[str, str]) -> Cluster | None:
 def _from_kubernetes(environ: Mapping[str, str]) -> Cluster | None:
     if "KUBERNETES_SERVICE_HOST" not in environ or "JOB_COMPLETION_INDEX" not in environ:
         return None
-    if not importlib.util.find_spec("kubernetes"):
+    if not _is_installed("kubernetes"):
         return None  # how many pods there are cannot be asked; flags can tell
     return Cluster(reason="JOB_COMPLETION_INDEX", method="k8s", local_device_ids=None)
 
@@ -238,6 +238,10 @@ def share_of_gpus(environ: Mapping[str, str], *, local_id: int, neighbours: int)
         return (local_id,)  # one each, as JAX itself would have it
     each = len([name for name in visible.split(",") if name]) // neighbours
     return tuple(range(local_id * each, (local_id + 1) * each))
+
+
+def _is_installed(package: str) -> bool:
+    return any(True for _ in importlib.metadata.distributions(name=package))
 
 
 def _number(environ: Mapping[str, str], name: str, *, default: int | None = None) -> int:
