@@ -187,7 +187,7 @@ def test_a_failure_is_told_and_not_requeued(cluster, tmp_path):
     code, script, err = train(cluster, *arguments, "--launcher=slurm", "--dry_run")
     assert code == 0, err
     code, out, err = train(cluster, *arguments, "--launcher=slurm", "--wait")
-    assert code == 2 and "error: there is no folder /no/such/place" in out, out + err
+    assert code == 2 and "error: Source 'folder:/no/such/place' needs" in out, out + err
     job_id = re.search(r"^job (\d+):", out)[1]
     job = cluster.job(job_id)
     assert (job["JobState"], job["Restarts"], job["ExitCode"]) == ("FAILED", "0", "2:0")
