@@ -1,6 +1,5 @@
 """The composition root's own checks; whole runs are in test_resume.py and commands/."""
 
-import jax
 import pytest
 from helpers import DIGITS
 
@@ -31,13 +30,6 @@ def test_sections_that_may_be_left_out_are_empty(config):
 def test_what_is_no_section_is_refused(config, change, message):
     with pytest.raises(InputError, match=message):
         experiment.plain(config | change)
-
-
-def test_several_processes_are_refused_rather_than_half_supported(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(InputError, match="there are 2 processes; allowed: 1"):
-        experiment.run(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_signal_before_the_first_step_stops_after_it(config, tmp_path, monkeypatch):

@@ -14,8 +14,7 @@ from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_learner
 from vit_jax.learner import Info, Learner, TrainSettings
-from vit_jax.train import hosts, sharding
-from vit_jax.train.agreement import Votes
+from vit_jax.train import agreement, hosts, sharding
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.workdir import existing, read_json
 
@@ -30,16 +29,19 @@ def restore(
       checkpoint: 'last', 'best' (by `train.keep_best`) or a step.
       mesh: where to put the state; by default all devices hold a copy.
     """
-    folder = existing(workdir)
-    train = read_json(folder.config)["train"]
-    settings = sections.call(TrainSettings, train, where="config.train")
+    with agreement.together():
+        folder = existing(workdir)
+        train = read_json(folder.config)["train"]
+        settings = sections.call(TrainSettings, train, where="config.train")
     checkpointer = Checkpointer(folder.checkpoints, keep_best=settings.keep_best, read_only=True)
-    steps = checkpointer.steps()
-    if not steps:
-        raise InputError(f"there is no checkpoint in {folder.checkpoints}.")
-    which = {"last": checkpointer.newest, "best": checkpointer.best_step}
-    which |= {str(step): functools.partial(int, step) for step in steps}
-    step = sections.choose(which, checkpoint, where="checkpoint")()
+    with agreement.together():
+        steps = checkpointer.steps()
+        if not steps:
+            raise InputError(f"there is no checkpoint in {folder.checkpoints}.")
+        which = {"last": checkpointer.newest, "best": checkpointer.best_step}
+        which |= {str(step): functools.partial(int, step) for step in steps}
+        find = sections.choose(which, checkpoint, where="checkpoint")
+    step = find()
     card = checkpointer.read_card(step)
     config = card["config"]
     learner = build_learner(
@@ -63,14 +65,15 @@ def score(
     skip_bad_examples: bool = False,
 ) -> dict[str, float]:
     """Metrics of a restored state on any split of any source, preprocessed as in its training."""
-    share, votes = hosts.share_of_batch(learner.mesh), Votes()
-    data = pipeline.EvalData(
-        source=pipeline.open_alike(origin, split, learner.info.class_names),
-        preprocessing=learner.info.preprocessing,
-        batch_size=learner.round_up(batch_size),
-        process_index=share.index,
-        process_count=share.count,
-        max_objects=max_objects,
-        skip_bad_examples=skip_bad_examples,
-    )
+    share, votes = hosts.share_of_batch(learner.mesh), agreement.Votes()
+    with agreement.together():
+        data = pipeline.EvalData(
+            source=pipeline.open_alike(origin, split, learner.info.class_names),
+            preprocessing=learner.info.preprocessing,
+            batch_size=learner.round_up(batch_size),
+            process_index=share.index,
+            process_count=share.count,
+            max_objects=max_objects,
+            skip_bad_examples=skip_bad_examples,
+        )
     return learner.evaluator(split, data, votes).run(state, stop_requested=votes)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from vit_jax.commands import parsing
+from vit_jax.commands import parsing, processes
 
 
 def main(arguments: list[str]) -> int:
@@ -28,16 +28,25 @@ def main(arguments: list[str]) -> int:
     flags.DEFINE_integer("batch_size", 256, "examples at a time", lower_bound=1, flag_values=values)
     flags.DEFINE_bool("skip_bad_examples", False, "leave unreadable ones out", flag_values=values)
     flags.DEFINE_string("output", None, "JSON file for the metrics", flag_values=values)
+    processes.define_flags(values)
     parsing.reject_positional(parsing.parse(values, "evaluate", arguments, doc=__doc__))
     workdir = parsing.require(values, "workdir")
 
+    with processes.connected(values):
+        _evaluate(workdir, values)
+    return 0
+
+
+def _evaluate(workdir: str, values: flags.FlagValues) -> None:
     from vit_jax import restoring
     from vit_jax.data import pipeline
+    from vit_jax.train import agreement, hosts
     from vit_jax.train.console import evaluation_text
     from vit_jax.workdir import check_writable
 
-    if values.output:
-        check_writable(Path(values.output).parent)
+    with agreement.together():
+        if values.output:
+            check_writable(Path(values.output).parent)
     learner, state, config = restoring.restore(workdir, checkpoint=values.checkpoint)
     origin = pipeline.Origin.of(config["data"]).changed(
         source=values.source,
@@ -59,11 +68,12 @@ def main(arguments: list[str]) -> int:
             skip_bad_examples=values.skip_bad_examples
             or config["data"].get("skip_bad_examples", False),
         )
+    if not hosts.is_first():
+        return
     print(f"step {int(state.step)}: {evaluation_text(metrics)}")
     if values.output:
         text = json.dumps({"step": int(state.step), "metrics": metrics}, indent=2)
         Path(values.output).write_text(text + "\n")
-    return 0
 
 
 def labels_of(text: str | None) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from vit_jax.commands import parsing
+from vit_jax.commands import parsing, processes
 from vit_jax.errors import InputError
 
 SHEET = 60  # images on the contact sheet
@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> int:
     workdir = parsing.require(values, "workdir")
     if not paths:
         raise InputError("no image is named; allowed: image files and folders of them.")
+    processes.refuse("predict")
     output = Path(values.output or Path(workdir) / "predictions")
 
     from vit_jax import restoring

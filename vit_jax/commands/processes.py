@@ -43,6 +43,16 @@ def connected(values: flags.FlagValues) -> Iterator[None]:
         yield
 
 
+def refuse(command: str) -> None:
+    """Raises `InputError` where this process was started as one of several."""
+    from vit_jax.train import cluster
+
+    if (found := cluster.detect(os.environ)) is not None:
+        raise InputError(
+            f"{command} was started as several processes, as told by {found.reason}; allowed: one."
+        )
+
+
 def _numbers(texts: list[str] | None) -> tuple[int, ...] | None:
     if texts is None:
         return None

@@ -133,6 +133,9 @@ class Checkpointer:
 
     def best_step(self) -> int:
         """The step with the best `keep_best` metric; the latest of equally good ones."""
+        return agreement.from_first(self._find_best)
+
+    def _find_best(self) -> int:
         steps = self.steps() if self.keep_best else []
         found = {step: self._manager.metrics(step) for step in steps}
         scores = {step: self._score(metrics) for step, metrics in found.items() if metrics}
