@@ -4,6 +4,7 @@ Slurm lets a requeued job rest for two minutes; the tests ask it to go on at onc
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import slurm_cluster
 from finished_runs import assert_same_run
 from helpers import NUM_STEPS, ROOT, environment, train_arguments
+from slurm_runs import Patient
 
 from vit_jax.commands.parsing import take_config
 from vit_jax.experiment import plain
@@ -47,8 +49,9 @@ def cluster():
 
 @pytest.fixture
 def here(cluster, monkeypatch):
-    """This process's own environment leads to the cluster."""
-    for name, value in {**environment(), **cluster.variables}.items():
+    """This process's own environment leads to the cluster, and its jobs to the tests' modules."""
+    paths = f"{ROOT / 'tests'}:{os.environ.get('PYTHONPATH', '')}"
+    for name, value in {**environment(), **cluster.variables, "PYTHONPATH": paths}.items():
         monkeypatch.setenv(name, value)
 
 
@@ -120,25 +123,59 @@ def test_two_processes_that_are_preempted_end_bit_identical(cluster, whole_run, 
     assert_same_run(whole_run, workdir)
 
 
-def test_the_time_limit_saves_and_requeues(cluster, tmp_path):
-    """Nobody but Slurm's clock signals here; it looks twice a minute and may be early by one."""
-    workdir = tmp_path / "run"
-    endless = {**LONG, "train__num_steps": 10**6}
-    limit = dict(launch__hours=2 / 60, launch__save_seconds=80)
-    job_id = submit(cluster, train_arguments(workdir, **endless, **limit))
-    log = workdir / "slurm" / f"{job_id}_0_log.out"
+@pytest.fixture
+def patient(cluster, here, tmp_path):
+    """Submits two tasks that do nothing but wait; returns them, their job's id and their log."""
+
+    def submit_and_wait(**section):
+        (tmp_path / "patient").mkdir()
+        run = Patient(tmp_path / "patient")
+        settings = LaunchSettings(tasks_per_node=2, **section)
+        (job,) = slurm.submit([run], settings, folder=tmp_path / "logs")
+        log = job.paths.stdout
+        wait_until(lambda: run.notes("began") == ["0_0", "0_1"], cluster, job.job_id, log)
+        return run, job.job_id, log
+
+    return submit_and_wait
+
+
+def came_back(cluster, run, job_id, log):
+    """Both tasks had saved when the job was requeued, and begin once more."""
     wait_until(lambda: cluster.job(job_id)["Restarts"] == "1", cluster, job_id, log)
     go_on(cluster, job_id, log)
-    wait_until(
-        lambda: re.search(r"(resuming|starting).*\n(.*\n)*(resuming|starting)", log.read_text()),
-        cluster,
-        job_id,
-        log,
-    )
+    assert run.notes("saved") == ["0_0", "0_1"]
+    wait_until(lambda: len(run.notes("began")) == 4, cluster, job_id, log)
+    return run.notes("began") == ["0_0", "0_1", "1_0", "1_1"]
+
+
+def test_the_time_limit_saves_and_requeues(cluster, patient):
+    """Nobody but Slurm's clock signals here; it looks twice a minute, and may be a minute early."""
+    run, job_id, log = patient(hours=2 / 60, save_seconds=80)
+    assert came_back(cluster, run, job_id, log)
+
+
+def test_a_preemption_without_notice_saves_as_slurm_requeues(cluster, patient):
+    run, job_id, log = patient()
+    cluster.call("scontrol", "requeue", job_id)
+    assert came_back(cluster, run, job_id, log)
+
+
+def test_a_cancelled_job_saves_and_does_not_come_back(cluster, patient):
+    run, job_id, log = patient()
     cluster.call("scancel", job_id)
     wait_for_state(cluster, job_id, log, *following.FINAL_STATES)
-    # Ended by a person it saves, too, but does not come back.
-    assert cluster.job(job_id)["JobState"] == "CANCELLED"
+    job = cluster.job(job_id)
+    assert (job["JobState"], job["Restarts"]) == ("CANCELLED", "0")
+    assert run.notes("saved") == ["0_0", "0_1"]
+
+
+def test_requeues_come_to_an_end(cluster, patient):
+    run, job_id, log = patient(max_requeues=0)
+    cluster.call("scancel", "--signal=TERM", job_id)
+    wait_for_state(cluster, job_id, log, *following.FINAL_STATES)
+    job = cluster.job(job_id)
+    assert (job["JobState"], job["Restarts"], job["ExitCode"]) == ("FAILED", "0", "75:0")
+    assert run.notes("saved") == ["0_0", "0_1"]
 
 
 def test_a_failure_is_told_and_not_requeued(cluster, tmp_path):
@@ -150,7 +187,7 @@ def test_a_failure_is_told_and_not_requeued(cluster, tmp_path):
     code, script, err = train(cluster, *arguments, "--launcher=slurm", "--dry_run")
     assert code == 0, err
     code, out, err = train(cluster, *arguments, "--launcher=slurm", "--wait")
-    assert code == 2 and "error: there is no folder /no/such/place" in out, out + err
+    assert code == 2 and "error: Source 'folder:/no/such/place' needs" in out, out + err
     job_id = re.search(r"^job (\d+):", out)[1]
     job = cluster.job(job_id)
     assert (job["JobState"], job["Restarts"], job["ExitCode"]) == ("FAILED", "0", "2:0")
