@@ -21,7 +21,13 @@ CONFIGS = {
 }
 SETTINGS = [(name, arg) for name, found in CONFIGS.items() for arg in found["SETTINGS"]]
 # What is not a paper's: where and how often a run is looked at, and on which devices it is.
-OURS = ("mesh.", "train.log_every", "train.checkpoint_every", "evals.val.every_steps")
+OURS = (
+    "mesh.",
+    "train.accum_steps",
+    "train.log_every",
+    "train.checkpoint_every",
+    "evals.val.every_steps",
+)
 
 # Papers' preprocessing, and that of all of big_vision's configs: pixels in [-1, 1].
 COMMON = {
