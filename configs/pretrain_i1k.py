@@ -13,16 +13,20 @@ before both, so that the same decay is 1e-4 / 1e-3 = 0.1.
 Expected: 76.5, 78.5, 80.0 % of `val` (Table 1) after 90, 150, 300 epochs. Tolerance 0.4 points:
 others found 76.7 to 77.3, 78.1 to 78.8 and 78.9 to 79.6. 90 epochs took the authors 6 to 7 hours on
 a TPUv3-8. Not run here, for want of accelerators and the data.
+
+`plan --device=h100 --devices=8 --num_classes=1000 --num_examples=1268355` says of 90 epochs: 22.1 M
+parameters, 111,477 steps, 3.13 exaFLOPs, 12.4 GiB a device; 0.7 hours by roofline.
 """
 
 from ml_collections import ConfigDict
 
-SETTINGS = ("90", "150", "300")
+EPOCHS = ("90", "150", "300")
+SETTINGS = ("90",)  # the others are longer, and otherwise the same
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    if arg not in ("", *SETTINGS):
-        raise ValueError(f"there is no setting {arg!r}; allowed: {', '.join(SETTINGS)}")
+    if arg not in ("", *EPOCHS):
+        raise ValueError(f"there is no setting {arg!r}; allowed: {', '.join(EPOCHS)}")
     config = ConfigDict()
     config.task = dict(
         name="classification",

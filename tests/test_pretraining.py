@@ -21,7 +21,13 @@ CONFIGS = {
 }
 SETTINGS = [(name, arg) for name, found in CONFIGS.items() for arg in found["SETTINGS"]]
 # What is not a paper's: where and how often a run is looked at, and on which devices it is.
-OURS = ("mesh.", "train.log_every", "train.checkpoint_every", "evals.val.every_steps")
+OURS = (
+    "mesh.",
+    "train.accum_steps",
+    "train.log_every",
+    "train.checkpoint_every",
+    "evals.val.every_steps",
+)
 
 # Papers' preprocessing, and that of all of big_vision's configs: pixels in [-1, 1].
 COMMON = {
@@ -133,7 +139,7 @@ def test_g14_is_big_visions():
     assert said("large", "g14") == COMMON | G14
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row[0]}-{row[1]}")
+@pytest.mark.parametrize("row", list(rows()), ids=lambda row: f"{row[0]}-{row[1]}")
 def test_rows_of_the_papers_table(row):
     model, data, num_epochs, rate, shape, decay, dropout = row
     name, arg = ("i21k", model if data == "i21k" else f"{model},{data}")
@@ -218,10 +224,13 @@ def test_g14_has_the_papers_size_and_cost():
     ],
 )
 def test_cost_of_the_papers_pretraining(name, arg, exaflops):
-    """303 million images and 18,291 classes; the table is rounded to whole numbers."""
+    """303 million images and 18,291 classes; what the paper counts beside the blocks is not told.
+
+    It matters for patches of 32 pixels: B/32's embedding is 2.6 % of its products.
+    """
     seen = 303e6 * get(name, arg)["train"]["num_epochs"]
     found = learner(name, arg, num_classes=18_291).flops_per_example() * seen / 1e18
-    assert found == pytest.approx(exaflops, rel=0.01)
+    assert found == pytest.approx(exaflops, rel=0.025 if "32" in arg else 0.005)
 
 
 @pytest.mark.parametrize("name, arg", SETTINGS)
