@@ -63,7 +63,7 @@ def test_signal_before_the_first_step_stops_after_it(config, tmp_path, monkeypat
 
 
 def test_a_run_says_which_attention_it_has_and_why(tmp_path):
-    config = tiny_config(train__num_steps=1)
+    config = tiny_config(train__num_steps=1, optimizer__warmup_steps=0)
     console = Console(file=io.StringIO(), width=200)
     experiment.run(config, tmp_path / "run", console=console)
     said = [line for line in console.file.getvalue().splitlines() if "attention:" in line]
