@@ -1,7 +1,10 @@
 """The composition root's own checks; whole runs are in test_resume.py and commands/."""
 
+import io
+
 import pytest
-from helpers import DIGITS
+from helpers import DIGITS, tiny_config
+from rich.console import Console
 
 from vit_jax import experiment
 from vit_jax.commands.parsing import load_config
@@ -49,3 +52,11 @@ def test_signal_before_the_first_step_stops_after_it(config, tmp_path, monkeypat
     with pytest.raises(Preempted, match="after step 1"):
         experiment.run(config, tmp_path / "run")
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+
+
+def test_a_run_says_which_attention_it_has_and_why(tmp_path):
+    config = tiny_config(train__num_steps=1, optimizer__warmup_steps=0)
+    console = Console(file=io.StringIO(), width=200)
+    experiment.run(config, tmp_path / "run", console=console)
+    said = [line for line in console.file.getvalue().splitlines() if "attention:" in line]
+    assert len(said) == 1 and said[0].startswith("attention: dense (on a CPU ")

@@ -11,6 +11,7 @@ from rich.console import Console
 from vit_jax.analysis import cost, tables
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
+from vit_jax.layers.attention_choice import recorded_choices
 from vit_jax.learner import Learner
 from vit_jax.train import hosts, placement, sinks
 from vit_jax.train.checkpoint import Checkpointer
@@ -46,7 +47,8 @@ def make_card(learner: Learner, config: dict[str, Any]) -> dict[str, Any]:
 
 def summary(learner: Learner, data: pipeline.DataSet, folder: Workdir, start: int) -> str:
     parameters = cost.count_parameters(learner.abstract_state().params)
-    flops = learner.flops_per_example() / cost.TRAINING_FACTOR
+    with recorded_choices() as kernels:
+        flops = learner.flops_per_example() / cost.TRAINING_FACTOR
     mesh = " × ".join(f"{axis} {size}" for axis, size in learner.mesh.shape.items())
     begin = f"resuming after step {start}" if start else "starting"
     whole = placement.notes(learner.abstract_state().params, learner.mesh, learner.rules)
@@ -54,6 +56,7 @@ def summary(learner: Learner, data: pipeline.DataSet, folder: Workdir, start: in
         f"{begin}: {learner.num_steps:,} steps of {data.train.batch_size} examples from "
         f"{len(data.train.source):,} | {parameters:,} parameters, {flops / 1e9:.3g} GFLOPs forward "
         f"an example | {jax.device_count()} {jax.devices()[0].device_kind} ({mesh}) | {folder.path}"
+        + "".join(f"\nattention: {kernel}" for kernel in kernels)
         + "".join(f"\nnote: {note}" for note in whole)
     )
 

@@ -51,10 +51,10 @@ DATA = {
         data=dict(
             source="idx:/usr/share/datasets/fashion-mnist",
             image_size=(28, 28),
-            batch_size=128,
+            batch_size=64,
             augment=dict(flip_probability=0.5),
         ),
-        num_steps=300,
+        num_steps=200,
     ),
 }
 SILENT = Console(quiet=True)

@@ -11,8 +11,10 @@ CPU, which is slow and there for the tests. JAX 0.11 deprecates Pallas' Triton. 
 kernel for GPU and TPU; it has not run on either, so its speed is not known and 'auto' never
 chooses it.
 
-Letters: b examples, h heads, r = b·h rows; n queries, m keys, d channels of a head, all three as
-padded; t tokens of a tile.
+On a mesh examples and heads may be split, each device having whole ones; were it not said, XLA
+would gather all of them everywhere, since it cannot look into a kernel.
+
+Letters: b examples, h heads; n queries, m keys, d channels of a head, all three as padded.
 """
 
 import functools
@@ -21,6 +23,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
+from jax.experimental.custom_partitioning import custom_partitioning
 from jaxtyping import Array, Bool, Float
 
 TILES = {"cpu": 64, "gpu": 64, "tpu": 128}  # tokens; a TPU's lanes come in 128
@@ -40,46 +43,62 @@ def flash_attention(
     Args:
       backend: 'cpu', 'gpu' or 'tpu': what the kernel is compiled for.
     """
-    (b, n, h, d), m = query.shape, key.shape[1]
+    (b, n, _, d), m = query.shape, key.shape[1]
     tile = TILES[backend]
     seen = jnp.ones((b, m), bool) if key_mask is None else key_mask
     seen = jnp.pad(seen.astype(jnp.float32), ((0, 0), (0, -m % tile)))[:, None]  # [b, 1, m]
     padded = (_pad(x, tile) for x in (query, key, value))
     out = _flash(*padded, seen, 1 / math.sqrt(d), backend)
-    return out.reshape(b, h, *out.shape[1:])[:, :, :n, :d].swapaxes(1, 2)
+    return out[:, :, :n, :d].swapaxes(1, 2)
 
 
 def _pad(x: Array, tile: int) -> Array:
-    """[b, n, h, d] -> [r, n, d], whole tiles; tensor cores want 16 channels or a power of two."""
-    b, n, h, d = x.shape
-    x = x.swapaxes(1, 2).reshape(b * h, n, d)
-    return jnp.pad(x, ((0, 0), (0, -n % tile), (0, max(16, pl.next_power_of_2(d)) - d)))
+    """[b, n, h, d] -> [b, h, n, d] of whole tiles; Triton wants d to be a power of two."""
+    n, d = x.shape[1], x.shape[3]
+    more = ((0, 0), (0, 0), (0, -n % tile), (0, max(16, pl.next_power_of_2(d)) - d))
+    return jnp.pad(x.swapaxes(1, 2), more)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _flash(query, key, value, seen, scale, backend):
-    return _flash_forward(query, key, value, seen, scale, backend)[0]
+    return _attention(query, key, value, seen, scale, backend)[0]
 
 
 def _flash_forward(query, key, value, seen, scale, backend):
-    specs = _Specs(query, key, seen, TILES[backend])
-    out, log_sum = _call(
-        functools.partial(_attend_kernel, scale=scale, tile=specs.tile),
-        (query, key, value, seen),
-        (specs.queries, specs.all_keys, specs.all_keys, specs.all_seen),
-        (query, jax.ShapeDtypeStruct((*query.shape[:2], 1), jnp.float32)),
-        (specs.queries, specs.query_numbers),
-        specs.num_query_tiles,
-        backend,
-    )
+    out, log_sum = _attention(query, key, value, seen, scale, backend)
     return out, (query, key, value, seen, out, log_sum)
 
 
 def _flash_backward(scale, backend, kept, gradient):
     query, key, value, seen, out, log_sum = kept
-    specs = _Specs(query, key, seen, TILES[backend])
     # The part of a score's gradient that all keys of a query share, by the softmax's sum of one.
     shared = (out.astype(jnp.float32) * gradient).sum(-1, keepdims=True)
+    inputs = (query, key, value, seen, gradient, log_sum, shared)
+    return *_gradients(*inputs, scale, backend), None
+
+
+_flash.defvjp(_flash_forward, _flash_backward)
+
+
+@functools.partial(custom_partitioning, static_argnums=(4, 5))
+def _attention(query, key, value, seen, scale, backend):
+    """(output, logarithm of each query's sum of exponentials)."""
+    specs = _Specs(query, key, TILES[backend])
+    return _call(
+        functools.partial(_attend_kernel, scale=scale, tile=specs.tile),
+        (query, key, value, seen),
+        (specs.queries, specs.all_keys, specs.all_keys, specs.all_seen),
+        (query, jax.ShapeDtypeStruct((*query.shape[:3], 1), jnp.float32)),
+        (specs.queries, specs.query_numbers),
+        specs.query_tiles,
+        backend,
+    )
+
+
+@functools.partial(custom_partitioning, static_argnums=(7, 8))
+def _gradients(query, key, value, seen, gradient, log_sum, shared, scale, backend):
+    """With respect to query, key and value."""
+    specs = _Specs(query, key, TILES[backend])
     inputs = (query, key, value, seen, gradient, log_sum, shared)
     settings = dict(scale=scale, tile=specs.tile)
     to_query = _call(
@@ -92,7 +111,7 @@ def _flash_backward(scale, backend, kept, gradient):
         ),
         query,
         specs.queries,
-        specs.num_query_tiles,
+        specs.query_tiles,
         backend,
     )
     to_key, to_value = _call(
@@ -105,13 +124,32 @@ def _flash_backward(scale, backend, kept, gradient):
         ),
         (key, value),
         (specs.keys, specs.keys),
-        specs.num_key_tiles,
+        specs.key_tiles,
         backend,
     )
-    return to_query, to_key, to_value, None
+    return to_query, to_key, to_value
 
 
-_flash.defvjp(_flash_forward, _flash_backward)
+def _split_examples_and_heads(function, rule):
+    """Tells XLA that each device can call `function` on its own examples and heads."""
+
+    def partition(scale, backend, mesh, inputs, outputs):
+        def local(*arrays):
+            return function.fun(*arrays, scale, backend)
+
+        places = (jax.tree.map(lambda x: x.sharding, shapes) for shapes in (outputs, inputs))
+        return mesh, local, *places
+
+    whole = ("n", "d", "m", "one", "number")  # must stand in the order of their appearance
+    function.def_partition(partition, sharding_rule=rule, need_replication_factors=whole)
+
+
+_INPUTS = "b h n d, b h m d, b h m d, b one m"
+_split_examples_and_heads(_attention, f"{_INPUTS} -> b h n d, b h n number")
+_split_examples_and_heads(
+    _gradients,
+    f"{_INPUTS}, b h n d, b h n number, b h n number -> b h n d, b h m d, b h m d",
+)
 
 
 def _attend_kernel(query, key, value, seen, out, log_sum, *, scale, tile):
@@ -183,19 +221,26 @@ def _tile(i, tile):
 
 
 class _Specs:
-    """What a program (row, tile) sees of each array: a tile of it, or all of the row."""
+    """What a program (b, h, tile) sees of each array: a tile of its tokens, or all of them."""
 
-    def __init__(self, query, key, seen, tile):
-        (r, n, d), m = query.shape, key.shape[1]
-        heads = r // len(seen)
-        self.tile, self.num_query_tiles, self.num_key_tiles = tile, (r, n // tile), (r, m // tile)
-        self.queries = self.keys = pl.BlockSpec((None, tile, d), lambda row, i: (row, i, 0))
-        self.query_numbers = pl.BlockSpec((None, tile, 1), lambda row, i: (row, i, 0))
-        self.seen = pl.BlockSpec((None, 1, tile), lambda row, i: (jax.lax.div(row, heads), 0, i))
-        self.all_queries = pl.BlockSpec((None, n, d), lambda row, i: (row, 0, 0))
-        self.all_query_numbers = pl.BlockSpec((None, n, 1), lambda row, i: (row, 0, 0))
-        self.all_keys = pl.BlockSpec((None, m, d), lambda row, i: (row, 0, 0))
-        self.all_seen = pl.BlockSpec((None, 1, m), lambda row, i: (jax.lax.div(row, heads), 0, 0))
+    def __init__(self, query, key, tile):
+        (b, h, n, d), m = query.shape, key.shape[2]
+        self.tile, self.query_tiles, self.key_tiles = tile, (b, h, n // tile), (b, h, m // tile)
+        self.queries = self.keys = pl.BlockSpec((None, None, tile, d), _tile_of)
+        self.query_numbers = pl.BlockSpec((None, None, tile, 1), _tile_of)
+        self.all_queries = pl.BlockSpec((None, None, n, d), _all_of)
+        self.all_query_numbers = pl.BlockSpec((None, None, n, 1), _all_of)
+        self.all_keys = pl.BlockSpec((None, None, m, d), _all_of)
+        self.seen = pl.BlockSpec((None, 1, tile), lambda b, h, i: (b, 0, i))
+        self.all_seen = pl.BlockSpec((None, 1, m), lambda b, h, i: (b, 0, 0))
+
+
+def _tile_of(b, h, i):
+    return b, h, i, 0
+
+
+def _all_of(b, h, i):
+    return b, h, 0, 0
 
 
 def _call(kernel, inputs, in_specs, out_like, out_specs, grid, backend):
