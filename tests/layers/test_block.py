@@ -10,8 +10,9 @@ import pytest
 from toys import assert_trees_close, normal, random_params
 
 from vit_jax.errors import InputError
+from vit_jax.layers.activations import ACTIVATIONS
 from vit_jax.layers.attention import MultiHeadAttention
-from vit_jax.layers.block import ACTIVATIONS, BlockSettings, Encoder, EncoderBlock, Mlp, drop_path
+from vit_jax.layers.block import BlockSettings, Encoder, EncoderBlock, Mlp, drop_path
 
 B, N, C, DEPTH = 3, 5, 8, 3
 BLOCK = dict(mlp_dim=12, num_heads=2)

@@ -90,8 +90,6 @@ def count_equation(equation: Any) -> int:
         (contracted, _), _ = equation.params["dimension_numbers"]
         left = equation.invars[0].aval.shape
         depth = math.prod(left[axis] for axis in contracted)
-        if depth == 1:  # no sum, but a broadcast written as a product, see layers/rows.py
-            return 0
         return 2 * depth * math.prod(equation.outvars[0].aval.shape)
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape

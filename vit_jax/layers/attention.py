@@ -20,13 +20,12 @@ from vit_jax.layers.attention_choice import (
     cudnn_problem,
     note,
 )
-from vit_jax.layers.dense import Dense, Dtype
 from vit_jax.layers.position import Rotation
 from vit_jax.layers.products import choose_product
 from vit_jax.layers.remat import PROJECTIONS
-from vit_jax.layers.rows import spread
 
 WHERE = "config.task.model.attention_implementation"
+Dtype = jax.typing.DTypeLike  # str, np.dtype or jnp.float32 and the like
 
 
 class MultiHeadAttention(nn.Module):
@@ -81,9 +80,9 @@ class MultiHeadAttention(nn.Module):
         if rotation is not None:
             query, key = rotation(query), rotation(key)
         x = attend(query, key, value, mask=mask, implementation=self.implementation)
-        out = Dense(
+        out = nn.DenseGeneral(
             width,
-            axes=2,
+            axis=(-2, -1),
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
             dot_general=choose_product(self.matmul),
@@ -99,8 +98,8 @@ class MultiHeadAttention(nn.Module):
         bias = jnp.stack([b for _, b in weights]).astype(self.dtype)
         product = choose_product(self.matmul)
         # [b, n, c] · [c, s, h, d], s being those of query, key and value that are asked for
-        x = product(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ())))
-        x = checkpoint_name(x + spread(bias, x.shape[:2]), PROJECTIONS[0])
+        x = product(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ()))) + bias
+        x = checkpoint_name(x, PROJECTIONS[0])
         return [x[:, :, i] for i in range(len(weights))]
 
 

@@ -14,8 +14,6 @@ from jaxtyping import Array, Bool, Float
 from vit_jax import sections
 from vit_jax.layers.activations import ACTIVATIONS
 from vit_jax.layers.attention import Dtype, MultiHeadAttention
-from vit_jax.layers.dense import Dense
-from vit_jax.layers.norm import LayerNorm
 from vit_jax.layers.position import Rotation
 from vit_jax.layers.products import choose_product
 from vit_jax.layers.remat import rematerialise
@@ -59,8 +57,8 @@ class BlockSettings:
     attention_implementation: str = "auto"
     matmul: str = "default"
 
-    def norm(self, name: str) -> LayerNorm:
-        return LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name=name)
+    def norm(self, name: str) -> nn.LayerNorm:
+        return nn.LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name=name)
 
     def attention(self, name: str) -> MultiHeadAttention:
         with_bias = dict(query=self.qkv_bias, key=self.qkv_bias and self.key_bias)
@@ -103,7 +101,7 @@ class Mlp(nn.Module):
         where = "config.task.model.activation"
         function, is_gated = sections.choose(ACTIVATIONS, self.activation, where=where)
         dense = functools.partial(
-            Dense,
+            nn.Dense,
             kernel_init=nn.initializers.xavier_uniform(),
             bias_init=nn.initializers.normal(stddev=1e-6),
             dtype=self.dtype,

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from vit_jax import sections
 from vit_jax.errors import InputError
-from vit_jax.layers.block import ACTIVATIONS, BlockSettings
+from vit_jax.layers.activations import ACTIVATIONS
+from vit_jax.layers.block import BlockSettings
 from vit_jax.layers.products import PRODUCTS
 from vit_jax.layers.stem import STEMS
 from vit_jax.models.vit_network import VisionTransformer, ViTOutput
