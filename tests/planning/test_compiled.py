@@ -51,7 +51,7 @@ def test_bytes_of_arguments_are_exact(mesh):
 @pytest.mark.parametrize("mesh", MESHES)
 def test_peak_is_near_what_the_compiled_step_needs(mesh):
     """The trace knows neither which buffers XLA shares nor what it fuses, and tests compile with
-    most optimisations off (conftest.py): 0.6 to 1.3 times when this was written."""
+    most optimisations off (conftest.py): 1.13 to 1.17 times when this was written."""
     planned, step = card(mesh)["memory_bytes"]["total"], card(mesh)["compiled"]
     print(mesh, planned / step["peak_bytes"])
     assert 1 / 2 < planned / step["peak_bytes"] < 2
@@ -92,18 +92,3 @@ def test_microbatches_send_parameters_again():
 def test_tensor_axis_splits_activations():
     whole, split = (card(mesh)["activation_bytes_per_image"] for mesh in ("data", "tensor"))
     assert whole / 4 < split < 0.7 * whole
-
-
-def test_computing_is_shared_along_tensor_and_not_along_fsdp():
-    """Devices that share a batch compute for their own examples, and those of `tensor` together."""
-    seconds = {}
-    for mesh in ("data", "fsdp", "tensor"):
-        config = make_config(model=MODEL, data=dict(batch_size=256), mesh=MESHES[mesh])
-        found = plan(config, told=TOLD, num_devices=8, device="h100")
-        seconds[mesh] = found["speed"]["parts_seconds"]
-    assert seconds["data"]["products"] == seconds["fsdp"]["products"]
-    assert seconds["data"]["passes"] == seconds["fsdp"]["passes"]
-    # Four times the examples, in four parts; but norms, and what reads tokens, are not split.
-    ratio = seconds["tensor"]["products"] / seconds["data"]["products"]
-    assert 1 < ratio < 2.5
-    assert seconds["fsdp"]["optimizer"] < 0.5 * seconds["data"]["optimizer"]
