@@ -21,6 +21,7 @@ def report(result: dict[str, Any]) -> str:
         "relatively. A multiply-add is two operations, and training three times inference; "
         "MFU is of the data sheet's bfloat16 peak.",
         "",
+        *([f"**{result['note']}**", ""] if result.get("note") else []),
         *(f"    {command}" for command in result["commands"]),
     ]
     for name, case in result["cases"].items():

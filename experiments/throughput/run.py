@@ -233,7 +233,7 @@ def read(arguments: argparse.Namespace) -> dict[str, Any]:
         result = json.loads(file.read_text())
         result["commands"] = list(dict.fromkeys([*result["commands"], command]))
         return result
-    return dict(machine=machine(), commands=[command], cases={})
+    return dict(machine=machine(), note=arguments.note, commands=[command], cases={})
 
 
 def write(result: dict[str, Any], folder: Path) -> None:
@@ -262,6 +262,7 @@ def parse() -> argparse.Namespace:
     restart = "a new process for each turn, where they do not fit into memory together"
     parser.add_argument("--restart", action="store_true", help=restart)
     parser.add_argument("--torch_python", default=sys.executable)
+    parser.add_argument("--note", default="", help="a sentence about the machine")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     arguments = parser.parse_args()
     arguments.cores = arguments.cores or len(os.sched_getaffinity(0))
