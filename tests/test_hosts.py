@@ -185,7 +185,7 @@ def test_a_refused_workdir_and_a_bad_image_end_both_soon(whole_run, tmp_path):
     )
     assert run.codes() == [2, 2], run.texts()
     said = [text.strip().splitlines()[-1] for text in run.texts()]
-    assert said[0] == said[1] and "07.png" in said[0] and said[0].startswith("error: process ")
+    assert said[0] == said[1] and "07.png" in said[0] and said[0].startswith("error: ")
     assert steps_on_disk(tmp_path / "run") == []
 
 
