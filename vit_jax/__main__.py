@@ -1,8 +1,8 @@
 """python -m vit_jax <command> ...; also installed as `vit-jax`.
 
 Exit codes: 0 done; 1 an audit found problems; 2 bad input, explained in one sentence; 3 the loss or
-gradient became NaN or infinite; 69 another process is gone or never came; 75 stopped by SIGTERM with everything saved, so the same command
-continues.
+gradient became NaN or infinite; 69 another process is gone or never came; 75 stopped by SIGTERM
+with everything saved, so the same command continues.
 """
 
 import logging
