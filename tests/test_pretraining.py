@@ -104,6 +104,11 @@ G14 = {
     "optimizer.timescale": 10_000,
     "optimizer.cooldown_steps": 50_000,
     "optimizer.weight_decay": 0.03,
+    "optimizer.decay_patterns": [
+        ["head/kernel", 3.0 / 0.03],
+        ["(.*/)?kernel", True],
+        [".*", False],
+    ],
     "optimizer.clip_norm": 1.0,
     "optimizer.moment_dtype": "bfloat16",
     "train.num_steps": 1_000_000,

@@ -247,6 +247,22 @@ def test_first_decay_pattern_that_matches_wins(name):
     )
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_decay_pattern_may_have_a_factor(name):
+    rules = [("dense/kernel", 2.5), (".*", False)]
+    found, _ = train(name=name, weight_decay=0.3, decay_patterns=rules)
+    expected, _ = train(
+        name=name, weight_decay=0.75, decay_patterns=[("dense/kernel", True), (".*", False)]
+    )
+    assert_equal_each_step(found, expected)
+
+
+@pytest.mark.parametrize("factor", [-1, "kernel", float("nan"), None])
+def test_decay_factors_are_0_or_more(factor):
+    with pytest.raises(InputError, match="decay_patterns has .* for '.x'; allowed: 0 or more"):
+        train(decay_patterns=[(".x", factor)], weight_decay=0.1)
+
+
 def test_parameter_that_no_decay_pattern_matches_is_an_error():
     with pytest.raises(InputError, match="decay_patterns: no pattern matches 'norm/scale'"):
         train(decay_patterns=[("dense/.*", True)], weight_decay=0.1)

@@ -4,9 +4,10 @@ The update is: clip the gradient by its global norm, then AdamW or SGD with mome
 weight decay on the parameters whose path is chosen for it.
 """
 
+import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,8 +38,7 @@ class Optimizer(NamedTuple):
 
 def adamw(
     rate: Schedule,
-    weight_decay: float,
-    decays: Callable[[Any], Any],
+    decay: optax.GradientTransformation,
     *,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -53,25 +53,18 @@ def adamw(
     adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=moment_dtype)
     if second_moment_dtype == "bfloat16":
         adam = moments.second_moment_in_bfloat16(adam)
-    return optax.chain(  # optax.adamw
-        adam,
-        optax.add_decayed_weights(weight_decay, decays),
-        optax.scale_by_learning_rate(rate),
-    )
+    return optax.chain(adam, decay, optax.scale_by_learning_rate(rate))  # as optax.adamw
 
 
 def sgd(
     rate: Schedule,
-    weight_decay: float,
-    decays: Callable[[Any], Any],
+    decay: optax.GradientTransformation,
     *,
     momentum: float = 0.9,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
     sections.check_ranges(WHERE, momentum=(momentum, 0, 1))
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay, decays), optax.sgd(rate, momentum, nesterov)
-    )
+    return optax.chain(decay, optax.sgd(rate, momentum, nesterov))
 
 
 OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
@@ -118,7 +111,8 @@ def build(
       cooldown_steps: of 'rsqrt' and 'constant': the last steps, in which the rate goes down
         linearly to `end_learning_rate`; 0.
       weight_decay: the factor; applied where `decay_patterns` says so.
-      decay_patterns: ordered (path pattern, bool); first match wins.
+      decay_patterns: ordered (path pattern, True, False or a factor of `weight_decay`); first match
+        wins.
       clip_norm: the gradient's largest global L2 norm.
       b1, b2, eps: of 'adamw', 0.9, 0.999 and 1e-8.
       moment_dtype: of 'adamw', the first moment's, 'float32' or 'bfloat16'. A step moves it by a
@@ -154,12 +148,6 @@ def build(
         num_steps=num_steps,
         warmup_steps=warmup_steps,
     )
-    rules = patterns.check(decay_patterns, where="config.optimizer.decay_patterns")
-
-    def decays(params):
-        where = "config.optimizer.decay_patterns"
-        return patterns.map_paths(lambda p, _: bool(patterns.match(rules, p, where=where)), params)
-
     given = dict(
         b1=b1,
         b2=b2,
@@ -176,20 +164,37 @@ def build(
         where=WHERE,
         choice=f"name {name!r}",
         rate=rate,
-        weight_decay=weight_decay,
-        decays=decays,
+        decay=decayed_weights(weight_decay, decay_patterns),
     )
     if clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
-    factors = patterns.check(rate_patterns, where=f"{WHERE}.rate_patterns")
-    for pattern, factor in factors:
-        if not isinstance(factor, (int, float)) or not 0 <= factor < limit:
-            raise InputError(
-                f"{WHERE}.rate_patterns has {factor!r} for {pattern!r}; allowed: 0 or more."
-            )
+    factors = check_factors(rate_patterns, where=f"{WHERE}.rate_patterns")
     if layer_decay is not None or factors != ((".*", 1.0),):
         update = with_factors(update, factors, layer_decay)
     return Optimizer(update, rate)
+
+
+def check_factors(rules: Sequence[Any], *, where: str) -> patterns.Rules:
+    """Rules whose values are factors, 0 or more."""
+    rules = patterns.check(rules, where=where)
+    for pattern, factor in rules:
+        if not isinstance(factor, (int, float)) or not 0 <= factor < math.inf:
+            raise InputError(f"{where} has {factor!r} for {pattern!r}; allowed: 0 or more.")
+    return rules
+
+
+def decayed_weights(
+    weight_decay: float, given_patterns: Sequence[Any]
+) -> optax.GradientTransformation:
+    """Adds to each update its parameter times `weight_decay` times the factor of its path."""
+    where = f"{WHERE}.decay_patterns"
+    rules = check_factors(given_patterns, where=where)
+
+    def add(key_path: tuple, update: Any, parameter: Any) -> Any:
+        factor = weight_decay * patterns.match(rules, patterns.path_of(key_path), where=where)
+        return update + factor * parameter if factor else update
+
+    return optax.stateless(functools.partial(jax.tree_util.tree_map_with_path, add))
 
 
 def with_factors(
