@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from finished_runs import assert_same_end, metrics_of, steps_on_disk
 from helpers import NUM_STEPS, ROOT, finish, train_arguments
 from host_program import BAD_BATCH, BATCH, BATCHES, MESHES, STOP_AT
 from PIL import Image
-from test_resume import steps_on_disk
 from together import Together
 
 from vit_jax.train.agreement import LAG
@@ -150,17 +150,7 @@ def test_preempted_killed_and_resumed_ends_with_the_bits_of_one_process(whole_ru
     assert "resuming after step" in run.texts()[0]
     assert "images/s" not in run.texts()[1]  # process 0 speaks for both
     assert json.loads((workdir / "result.json").read_text())["step"] == NUM_STEPS
-    assert_same_bits(whole_run, workdir)
-
-
-def assert_same_bits(a, b):
-    from test_resume import final_leaves
-
-    left, right = final_leaves(a), final_leaves(b)
-    for name in left:
-        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
-    results = [json.loads((w / "result.json").read_text())["metrics"] for w in (a, b)]
-    assert results[0] == results[1]
+    assert_same_end(whole_run, workdir)
 
 
 def test_a_refused_workdir_and_a_bad_image_end_both_soon(whole_run, tmp_path):
@@ -195,7 +185,7 @@ def test_two_processes_evaluate_as_one(whole_run, tmp_path):
     run = Together([*command, f"--output={target}"], tmp_path, "evaluate")
     assert run.codes() == [0, 0], run.texts()
     found = json.loads(target.read_text())["metrics"]
-    expected = json.loads((whole_run / "result.json").read_text())["metrics"]
+    expected = metrics_of(whole_run)
     assert found["test/scored"] == 360
     # Batches of another size: another order of summation.
     assert found["test/loss"] == pytest.approx(expected["test/loss"], rel=1e-5)

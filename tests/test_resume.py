@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from finished_runs import assert_same_run, final_leaves, train_rows
+from finished_runs import assert_same_run, final_leaves, steps_on_disk, train_rows
 from helpers import NUM_STEPS, finish, start, train_arguments
 
 from vit_jax.train.preemption import EXIT_PREEMPTED
@@ -19,11 +19,6 @@ def whole_run(tmp_path_factory):
     code, text = finish(train_arguments(folder / "run"), folder / "out.txt")
     assert code == 0, text
     return folder / "run"
-
-
-def steps_on_disk(workdir):
-    folder = workdir / "checkpoints"
-    return [p.name for p in folder.iterdir() if p.name.isdigit()] if folder.exists() else []
 
 
 def test_killed_at_any_moment_ends_bit_identical(whole_run, tmp_path):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from helpers import ROOT, environment
+
+from vit_jax.launch.local import free_port
 
 PATIENCE = 420  # seconds; a loaded machine starts several interpreters slowly
 
@@ -78,9 +79,3 @@ def connecting(port: int, number: int, index: int) -> list[str]:
         f"--num_processes={number}",
         f"--process_id={index}",
     ]
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]

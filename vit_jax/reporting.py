@@ -114,7 +114,7 @@ def make_logger(
 
 
 def make_trace(learner: Learner, folder: Workdir, console: Console, start: int) -> StepTrace | None:
-    if learner.settings.profile_steps is None or jax.process_index() != 0:
+    if learner.settings.profile_steps is None or not hosts.is_first():
         return None
     first, last = learner.settings.profile_steps
     where = f"the trace of steps {first} to {last}"

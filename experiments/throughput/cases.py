@@ -23,15 +23,17 @@ GATE_ROWS = 4  # images whose logits are compared
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Attributes:
-    model: e.g. 'B/16'.
-    image_size: pixels of a side.
-    work: one of `WORKS`.
-    batch: images a step.
-    device: 'cpu' or 'gpu'.
-    dtype: of the computation, 'float32' or 'bfloat16'; parameters of training are float32.
-    weights: folder of the weights that all start from.
-    cores: of the CPU that a process may use.
+    """One comparison.
+
+    Attributes:
+      model: e.g. 'B/16'.
+      image_size: pixels of a side.
+      work: one of `WORKS`.
+      batch: images a step.
+      device: 'cpu' or 'gpu'.
+      dtype: of the computation, 'float32' or 'bfloat16'; parameters of training are float32.
+      weights: folder of the weights that all start from.
+      cores: of the CPU that a process may use.
     """
 
     model: str

@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 part=${1:?'a part: peers-B, peers-L, peers-H, peers-S, infer-B, infer-L, infer-H, attention, flags, memory, fp8, large'}
 python=${2:-python}
-folder=${3:-${OUT:-/tmp}/throughput}/$part
+folder=${3:-runs/throughput}/$part
 mkdir -p "$folder"
 export TORCHINDUCTOR_CACHE_DIR=$folder/inductor JAX_COMPILATION_CACHE_DIR=$folder/xla
 run() {

@@ -64,8 +64,9 @@ def table(case: dict[str, Any]) -> list[str]:
 
 def utilisation(device: str, speed: float) -> list[str]:
     """Of the data sheet's peak, and of a measured one; empty where they are not known."""
-    from vit_jax.analysis.cost import PEAK_FLOPS
+    from vit_jax.analysis import devices
 
-    sheet = next((peak for part, peak in PEAK_FLOPS if part in device.lower()), None)
-    measured = next((peak for part, peak in MEASURED_PEAKS.items() if part in device.lower()), None)
-    return [f"{speed / peak:.0%}" if peak else "" for peak in (sheet, measured)]
+    name = devices.name_of(device)
+    sheet = None if name is None else devices.DEVICES[name].peak_flops
+    peaks = (sheet, MEASURED_PEAKS.get(name))
+    return [f"{speed / peak:.0%}" if peak else "" for peak in peaks]

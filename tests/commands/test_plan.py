@@ -1,4 +1,4 @@
-"""`plan` as a person calls it; what it computes is tested in tests/test_planning.py."""
+"""`plan` as a person calls it; what it computes is tested in tests/planning/."""
 
 import json
 
@@ -127,6 +127,7 @@ def test_mistakes_are_one_sentence(config, capsys):
     for arguments, expected in [
         ([f"--config={DIGITS}", "--device=h1000"], "did you mean 'h100'"),
         ([f"--config={DIGITS}", "--mesh.dta=3"], "'dta'"),
+        ([f"--config={DIGITS}", "--config.mesh=3"], "mesh"),
         ([f"--config={DIGITS}", "--mesh.data=3", "--devices=4"], "product is 4"),
         ([f"--config={DIGITS}", "--compile=maybe"], "compile"),
         ([f"--config={DIGITS}", "--out=a", "--picture=b"], "one of them"),

@@ -77,6 +77,13 @@ def test_ratios_are_of_the_same_round(experiment):
     assert text.count("\n|") == 4
 
 
+def test_utilisation_is_of_both_peaks_where_they_are_known(experiment):
+    utilisation = experiment("report").utilisation
+    assert utilisation("NVIDIA H200", 395e12) == ["40%", "50%"]
+    assert utilisation("NVIDIA A100-SXM4-80GB", 156e12) == ["50%", ""]
+    assert utilisation("a new one", 1e12) == ["", ""]
+
+
 def test_a_worker_stands_still_until_it_is_asked(experiment, tmp_path):
     shared = experiment("side_by_side")
     counter = tmp_path / "counter"

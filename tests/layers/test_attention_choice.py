@@ -1,5 +1,7 @@
 """The automatic choice is a function of what it is told, and says what decided it."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -49,8 +51,7 @@ H100 = dict(
 def test_choice_and_its_reason(case, name, reason):
     choice = choose_attention(**H100 | case)
     assert choice.name == name
-    with pytest.raises(AssertionError, match=reason):
-        raise AssertionError(choice.reason)
+    assert re.search(reason, choice.reason)
 
 
 def test_no_rule_is_idle():

@@ -6,6 +6,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import pytest
+from learners import optimised
 
 from vit_jax.errors import InputError
 from vit_jax.layers import remat
@@ -27,11 +28,8 @@ def compiled(policy, unroll=1):
     def loss(params, image):
         return model.apply(params, image, train=True).logits.var()
 
-    name = "jax_disable_most_optimizations"  # conftest's; here XLA must be as a user has it
-    before = jax.config.read(name)
-    jax.config.update(name, False)
-    program = jax.jit(jax.grad(loss)).lower(params, image).compile()
-    jax.config.update(name, before)
+    with optimised():  # as a user has it
+        program = jax.jit(jax.grad(loss)).lower(params, image).compile()
     return program.memory_analysis().temp_size_in_bytes, program.cost_analysis()["flops"]
 
 

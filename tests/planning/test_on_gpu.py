@@ -44,7 +44,7 @@ def test_memory_and_time_are_near_what_a_gpu_needs(remat):
     """Factors of 1.5 and 2: the trace does not know XLA's fusions, nor the roofline its kernels."""
     model = dict(size="S", patch_size=16, dtype="bfloat16", remat=remat)
     config = make_config(model=model, data=dict(image_size=224, batch_size=256))
-    name = devices.name_of(jax.devices()[0])
+    name = devices.name_of(jax.devices()[0].device_kind)
     card = plan(config, told=TOLD, num_devices=jax.device_count(), device=name)
     peak, seconds = trained(plain(config))
     print(remat, card["memory_bytes"]["total"] / peak, card["speed"]["step_seconds"] / seconds)

@@ -49,7 +49,7 @@ def test_terminal_shows_a_bar_with_the_same_numbers():
     assert " 200/1000" in text and "━" in text
     assert "loss 1.2346 | top1 50.00%" in text
     assert "test/top1 98.61%" in text
-    assert "compiling" in shown([], force_terminal=True, width=200)
+    assert "starting" in shown([], force_terminal=True, width=200)
     assert "step 200/1000:" not in text
 
 

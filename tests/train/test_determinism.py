@@ -1,12 +1,11 @@
 """The same seed gives the same bits, in processes that know nothing of each other."""
 
 import json
-import shutil
-import subprocess
 
 import jax
 import numpy as np
 import pytest
+from gpus import on_gpu
 from helpers import NUM_STEPS, finish, tiny_config, train_arguments
 from toys import assert_trees_equal
 
@@ -14,13 +13,6 @@ from vit_jax import experiment, restoring, workdir
 from vit_jax.learner import Info
 from vit_jax.train import determinism, sharding
 from vit_jax.train.determinism import compiler_options
-
-
-def has_gpu():
-    if shutil.which("nvidia-smi") is None:
-        return False
-    found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
-    return "GPU" in found.stdout
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +38,7 @@ def assert_same_bits_in_two_processes(folder, platform, **settings):
             train_arguments(folder / name, train__deterministic=True, **settings),
             folder / f"{name}.txt",
             JAX_PLATFORMS=platform,
+            XLA_PYTHON_CLIENT_PREALLOCATE="false",  # beside this process, which has its GPU's part
             # Each compiles, and on a GPU chooses its kernels, by itself.
             JAX_COMPILATION_CACHE_DIR=str(folder / f"{name}_compiled"),
         )
@@ -59,8 +52,7 @@ def test_same_bits_in_two_processes(tmp_path):
     assert_same_bits_in_two_processes(tmp_path, "cpu")
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not has_gpu(), reason="there is no NVIDIA GPU here")
+@on_gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_same_bits_in_two_processes_on_a_gpu(tmp_path, dtype):
     assert_same_bits_in_two_processes(

@@ -33,7 +33,7 @@ class Parameters(NamedTuple):
 
 def peak_flops(device: jax.Device) -> float | None:
     """Peak bfloat16 FLOP/s of a device; None where it is not known (CPUs)."""
-    name = devices.name_of(device)
+    name = devices.name_of(device.device_kind)
     return None if name is None else devices.DEVICES[name].peak_flops
 
 

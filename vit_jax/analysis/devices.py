@@ -14,7 +14,6 @@ of which one axis of the torus is counted in both directions, and `across`, betw
 """
 
 import dataclasses
-from typing import Any
 
 from vit_jax import sections
 
@@ -151,8 +150,8 @@ def find(name: str, *, where: str = "--device") -> Device:
     return sections.choose(DEVICES, name.lower(), where=where)
 
 
-def name_of(device: Any) -> str | None:
-    """The table's name of one of JAX's devices; None for what is not in it."""
-    kind = device.device_kind.lower()
+def name_of(kind: str) -> str | None:
+    """The table's name of what JAX or PyTorch call a device; None for what is not in it."""
+    kind = kind.lower()
     matches = (name for name, d in DEVICES.items() if any(part in kind for part in d.kinds))
     return next(matches, None)

@@ -26,6 +26,14 @@ PARTS = {
     "optimizer": "optimizer and sums of gradients",
     "exposed_collectives": "collectives that nothing hides",
 }
+# Memory of a compiled step, likewise.
+COMPILED = {
+    "arguments": "arguments: state and batch",
+    "results": "results: new state and metrics",
+    "donated": "of which take an argument's place",
+    "temporary": "temporary buffers",
+    "total": "total",
+}
 UNKNOWN = "not known"
 PLAIN_WIDTH = 100  # characters of a line that goes to a file or a pipe
 
@@ -89,8 +97,8 @@ def collective_table(plan: Mapping[str, Any]) -> Table:
 def compiled_table(plan: Mapping[str, Any]) -> Table:
     step = plan["compiled"]
     table = _table(f"compiled step on {step['backend']}, a device", "")
-    for name in ("argument", "output", "alias", "temporary", "peak"):
-        table.add_row(f"{name} bytes", format_bytes(step[f"{name}_bytes"]))
+    for key, name in COMPILED.items():
+        table.add_row(name, format_bytes(step["memory_bytes"][key]))
     table.add_row("time to trace and compile", f"{step['compile_seconds']:.1f} s")
     return table
 

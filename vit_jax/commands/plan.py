@@ -9,10 +9,12 @@ GMACs as one.
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from vit_jax.commands import parsing
 from vit_jax.errors import InputError
@@ -72,10 +74,7 @@ def define_flags() -> flags.FlagValues:
     ):
         flags.DEFINE_integer(name, None, text, lower_bound=1, flag_values=values)
     for name, text in (
-        (
-            "device",
-            "kind of the devices, e.g. h100 or v5e; by default this machine's, if the run's",
-        ),
+        ("device", "kind, e.g. h100 or v5e; this machine's where no number of devices is said"),
         ("out", f"folder for the picture, {PICTURE}, and plan.json"),
         ("picture", "file for the picture alone"),
     ):
@@ -87,6 +86,8 @@ def define_flags() -> flags.FlagValues:
 
 def mesh_size(section: Any) -> int | None:
     """Devices of a mesh whose axes are all said; mistakes are left to the mesh's builder."""
+    if not isinstance(section, Mapping | ConfigDict):
+        return None
     sizes = [section.get("data", -1), section.get("fsdp", 1), section.get("tensor", 1)]
     if any(not isinstance(size, int) or size < 1 for size in sizes):
         return None
@@ -99,7 +100,7 @@ def at_hand() -> str | None:
 
     from vit_jax.analysis import devices
 
-    name = devices.name_of(jax.devices()[0])
+    name = devices.name_of(jax.devices()[0].device_kind)
     return None if name == "cpu" else name
 
 

@@ -13,6 +13,8 @@ the job script.
 """
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -49,7 +51,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     return values
 
 
-def train(config: ConfigDict, values: flags.FlagValues) -> int:
+def train(config: ConfigDict | Mapping[str, Any], values: flags.FlagValues) -> int:
     """Trains in this process; the exit code."""
     xla_flags.prefer_batches()
     from vit_jax import experiment  # after the flags, whose mistakes should be told at once

@@ -28,9 +28,11 @@ FINAL_STATES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobState:
-    """Attributes:
-    name: Slurm's, e.g. 'RUNNING'.
-    exit_code: as a shell has it: 128 and the signal's number for a job that a signal ended.
+    """What Slurm says of a job.
+
+    Attributes:
+      name: Slurm's, e.g. 'RUNNING'.
+      exit_code: as a shell has it: 128 and the signal's number for a job that a signal ended.
     """
 
     name: str

@@ -3,6 +3,7 @@
 Letters: b examples, n queries, m keys, c width, h heads, d channels of a head.
 """
 
+import logging
 import math
 
 import flax.linen as nn
@@ -23,6 +24,8 @@ from vit_jax.layers.attention_choice import (
 from vit_jax.layers.position import Rotation
 from vit_jax.layers.products import choose_product
 from vit_jax.layers.remat import PROJECTIONS
+
+logger = logging.getLogger(__name__)
 
 WHERE = "config.task.model.attention_implementation"
 Dtype = jax.typing.DTypeLike  # str, np.dtype or jnp.float32 and the like
@@ -146,7 +149,9 @@ def attend(
         try:
             return KERNELS[note(choice)](query, key, value, mask)
         except InputError as error:
-            return KERNELS[note(Choice("xla", str(error)))](query, key, value, mask)
+            choice = Choice("xla", str(error))
+            logger.warning("attention: %s", choice)  # a run's first lines have told the other
+            return KERNELS[note(choice)](query, key, value, mask)
     sections.choose(dict.fromkeys((*KERNELS, "auto")), implementation, where=WHERE)
     if implementation == "cudnn" and (problem := cudnn_problem(case)):
         raise InputError(f"{WHERE} is 'cudnn', but {problem}.")

@@ -127,10 +127,8 @@ def as_on(
 
     Fused kernels cannot be traced where they do not run: 'xla' stands for them.
     """
-    block, tokens = (
-        getattr(getattr(learner.task, "model", None), "block", None),
-        count_tokens(learner),
-    )
+    block = getattr(getattr(learner.task, "model", None), "block", None)
+    tokens = count_tokens(learner)
     kernel = getattr(block, "attention_implementation", "dense")
     if kernel == "auto" and name is not None and tokens:
         choice = choose_attention(
@@ -249,11 +247,7 @@ def describe_compiled(step: compiled.Compiled) -> dict[str, Any]:
     return {
         "backend": step.backend,
         "compile_seconds": step.seconds,
-        "argument_bytes": step.argument_bytes,
-        "output_bytes": step.output_bytes,
-        "alias_bytes": step.alias_bytes,
-        "temporary_bytes": step.temporary_bytes,
-        "peak_bytes": step.peak_bytes,
+        "memory_bytes": dict(step.memory),
         "collectives": [collective(part) for part in step.traffic],
         "collectives_are_exact": step.is_exact,
     }

@@ -7,7 +7,6 @@ devices add up. The layers are compiled in one pass each, which changes none of 
 takes seconds at any depth.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -26,16 +25,9 @@ class Compiled(NamedTuple):
 
     seconds: float  # of tracing and compiling
     backend: str
-    argument_bytes: int
-    output_bytes: int
-    alias_bytes: int  # of outputs that take an argument's place
-    temporary_bytes: int
+    memory: Mapping[str, int]  # by part, see `train.compiling.CompiledStep`
     traffic: list[Traffic]
     is_exact: bool  # are all collectives' executions known?
-
-    @property
-    def peak_bytes(self) -> int:
-        return self.argument_bytes + self.output_bytes - self.alias_bytes + self.temporary_bytes
 
 
 def make_devices(count: int) -> bool:
@@ -55,21 +47,16 @@ def compile_step(
     mesh_shape: Mapping[str, int],
 ) -> Compiled:
     """Compiles for this process's devices, which are as many as the mesh needs."""
-    begin = time.perf_counter()
     mesh = sharding.make_mesh(**mesh_shape)
     learner = build(config, mesh)
     if hasattr(getattr(learner.task, "model", None), "unroll"):
         learner = build(set_key(config, ("task", "model", "unroll"), 1), mesh)
-    state, batch = learner.abstract_state(), learner.abstract_batch(batch_size)
-    program = learner.step_fn().lower(state, batch).compile()
-    found, memory = collectives.find(program.as_text()), program.memory_analysis()
+    step = learner.compile_step(batch_size)
+    found = collectives.find(step.call.as_text())
     return Compiled(
-        seconds=time.perf_counter() - begin,
+        seconds=step.seconds,
         backend=jax.default_backend(),
-        argument_bytes=memory.argument_size_in_bytes,
-        output_bytes=memory.output_size_in_bytes,
-        alias_bytes=memory.alias_size_in_bytes,
-        temporary_bytes=memory.temp_size_in_bytes,
+        memory=step.memory,
         traffic=add_up(found, mesh_shape),
         is_exact=all(one.is_exact for one in found),
     )

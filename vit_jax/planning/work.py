@@ -14,6 +14,7 @@ from vit_jax.analysis import cost, kernels, memory
 from vit_jax.analysis.layout import EXAMPLES, Split
 from vit_jax.core import Tree
 from vit_jax.learner import Learner
+from vit_jax.train import sharding
 
 # Layers whose gathered parameters are there at once: the one in use, and the next on its way.
 GATHERED_LAYERS = 2
@@ -29,9 +30,7 @@ class Work:
     @property
     def rows(self) -> int:
         """Examples of a step on one device."""
-        return self.batch_size // (
-            self.learner.mesh.shape["data"] * self.learner.mesh.shape["fsdp"]
-        )
+        return self.batch_size // sharding.num_batch_shards(self.learner.mesh)
 
     def memory(self, accum_steps: int) -> dict[str, int]:
         """Bytes on each device at the peak of a step, by what they are for."""

@@ -30,7 +30,7 @@ class ConsoleSink:
                 progress.TimeElapsedColumn(),
                 console=console,
             )
-            self._task = self._bar.add_task("compiling", total=num_steps, completed=start_step)
+            self._task = self._bar.add_task("starting", total=num_steps, completed=start_step)
             self._bar.start()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -63,7 +63,7 @@ def share_of_batch(mesh: Mesh) -> Share:
     """
     if count() == 1:
         return WHOLE
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    shards = sharding.num_batch_shards(mesh)
     rows = sharding.batch_sharding(mesh).addressable_devices_indices_map((shards,))
     own = sorted({row for (rows_of_one,) in rows.values() for row in range(shards)[rows_of_one]})
     is_block = own == list(range(own[0], own[0] + len(own)))
@@ -177,7 +177,7 @@ def _leave(error: BaseException) -> None:
         _exit(128 + signal.SIGINT)
     if isinstance(error, InputError):
         _exit(2, f"error: {error}")  # as `__main__` has it
-    if is_loss(error):
+    if tells_of_loss(error):
         _exit(
             EXIT_LOST,
             f"error: process {jax.process_index()} has lost another process "
@@ -186,7 +186,7 @@ def _leave(error: BaseException) -> None:
     _exit(1, "".join(traceback.format_exception(error)).rstrip())
 
 
-def is_loss(error: BaseException) -> bool:
+def tells_of_loss(error: BaseException) -> bool:
     """Does this error of a backend or of Orbax say that another process is gone?"""
     text = str(error).lower()
     is_backend = isinstance(error, (ValueError, RuntimeError, TimeoutError))
