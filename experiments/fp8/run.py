@@ -4,11 +4,13 @@
     python experiments/fp8/run.py
 
 `fp8` is bfloat16 with the blocks' matrix products in fp8 (`layers/products.py`). A seed fixes the
-first parameters and the data order, so runs of one seed differ in number formats alone. Settings
-were fixed before, none chosen by its result. On a CPU fp8 is emulated: the values are those of
-fp8, the speed says nothing. Each run is kept in runs/fp8 when it ends, and the same command trains
-those that are missing; `--seeds=0` trains some, so several processes can share the work. The last
-writes results.json, results.md and loss.png beside this file.
+first parameters and the data order, so runs of one seed differ in number formats alone. No setting
+was chosen by its result; the lengths are what two busy cores had time for. On a CPU fp8 is
+emulated: the values are those of fp8, the speed says nothing.
+
+Each run is kept in runs/fp8 when it ends, and the same command trains those that are missing;
+`--seeds=0` trains some, so several processes can share the work. The last one writes results.json,
+results.md and loss.png beside this file; what stands below the table was added by hand.
 """
 
 import argparse
@@ -109,7 +111,8 @@ def of(runs: list[dict], data: str, number_format: str) -> list[dict]:
 
 
 def spread(values: list[float], unit: str) -> str:
-    return f"{statistics.mean(values):{unit}} ± {statistics.stdev(values):{unit}}"
+    """Mean ± standard deviation, which has no sign."""
+    return f"{statistics.mean(values):{unit}} ± {statistics.stdev(values):{unit.lstrip('+')}}"
 
 
 def table(runs: list[dict], machine: str) -> str:
