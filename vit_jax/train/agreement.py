@@ -143,7 +143,7 @@ class Votes:
             self._read(self._cast.popleft())
 
     def guard(
-        self, batches: Iterable[Rows], padding: Rows, *, number: float = math.inf
+        self, batches: Iterable[Rows], padding: Rows, *, number: int | float = math.inf
     ) -> Iterator[Rows]:
         """This process's part of `number` batches; after an `InputError`, `padding` instead."""
         if not self._several:
