@@ -21,6 +21,7 @@ from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.evaluation.runner import Evaluator
 from vit_jax.initial import Initial
+from vit_jax.launch.settings import LaunchSettings
 from vit_jax.learner import Info, Learner, TrainSettings
 from vit_jax.tasks import TASKS
 from vit_jax.train import agreement, hosts, loop, optimizer, sharding
@@ -53,6 +54,7 @@ def run(
         votes = agreement.Votes(stop_requested)
         with agreement.together():  # a mistake that one process finds ends all of them
             given = plain(config)
+            sections.call(LaunchSettings, given["launch"], where="config.launch")
             config, initial, found = read_initial(given, workdir)
             mesh = sections.call(sharding.make_mesh, config["mesh"], where="config.mesh")
             settings = sections.call(TrainSettings, config["train"], where="config.train")
@@ -144,20 +146,7 @@ def _train(
         checkpointer.close()
         if hosts.is_first():
             figures.draw_curves(folder.metrics, folder.curves)
-    seconds = round(time.perf_counter() - began, 1)
-    bad = agreement.total(len(data.train.bad_examples), share=data.train.process_index)
-    result = {
-        "step": learner.num_steps,
-        "metrics": metrics,
-        # What follows is of this process alone, from the step it resumed from.
-        "resumed_from_step": start,
-        "seconds": seconds,
-        "unreadable_training_examples": bad,
-    }
-    write_json(folder.result, result)
-    if bad:
-        console.print(f"{bad} unreadable training examples were skipped: {data.train.bad_examples}")
-    console.print(f"finished in {seconds:.0f} s: {folder.path}", highlight=False, soft_wrap=True)
+    reporting.finish(learner, data, folder, console, metrics, start, began)
     return metrics
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import sys
+import time
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.layers.attention_choice import recorded_choices
 from vit_jax.learner import Learner
-from vit_jax.train import hosts, placement, sinks
+from vit_jax.train import agreement, hosts, placement, sinks
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.compiling import CompiledStep
 from vit_jax.train.console import ConsoleSink
@@ -144,3 +145,31 @@ def diverged(error: NonFinite, folder: Workdir, checkpointer: Checkpointer) -> D
         f"{folder.non_finite}). Try a lower learning_rate, more warmup_steps, "
         "optimizer.clip_norm=1.0, or dtype float32, in a new workdir."
     )
+
+
+def finish(
+    learner: Learner,
+    data: pipeline.DataSet,
+    folder: Workdir,
+    console: Console,
+    metrics: dict[str, float],
+    start: int,
+    began: float,
+) -> None:
+    """Writes the result, whose presence says that the run is finished, and the last line."""
+    seconds = round(time.perf_counter() - began, 1)
+    own = data.train.bad_examples
+    bad = agreement.total(len(own), share=data.train.process_index)
+    result = {
+        "step": learner.num_steps,
+        "metrics": metrics,
+        # What follows is of this process alone, from the step it resumed from.
+        "resumed_from_step": start,
+        "seconds": seconds,
+        "unreadable_training_examples": bad,
+    }
+    write_json(folder.result, result)
+    if bad:
+        here = "" if len(own) == bad else f" {len(own)} of them by process 0:"
+        console.print(f"{bad} unreadable training examples were skipped:{here} {own}")
+    console.print(f"finished in {seconds:.0f} s: {folder.path}", highlight=False, soft_wrap=True)

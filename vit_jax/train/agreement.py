@@ -43,7 +43,7 @@ class SharedError(InputError):
 def together() -> Iterator[None]:
     """All processes leave the `with` block, or all raise what one of them found wrong.
 
-    Inside, a process must not wait for another.
+    Inside, a process must not wait for another, but in `together` and `from_first`.
 
     Raises:
       SharedError: on every process, where any raised an `InputError`.
@@ -54,6 +54,8 @@ def together() -> Iterator[None]:
     found = None
     try:
         yield
+    except SharedError:  # all have it already: one that waits further in was answered from here
+        raise
     except InputError as error:
         found = error
     raise_shared(found)

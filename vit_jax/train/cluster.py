@@ -206,7 +206,11 @@ def _from_kubernetes(environ: Mapping[str, str]) -> Cluster | None:
     if "KUBERNETES_SERVICE_HOST" not in environ or "JOB_COMPLETION_INDEX" not in environ:
         return None
     if not _is_installed("kubernetes"):
-        return None  # how many pods there are cannot be asked; flags can tell
+        raise InputError(  # on its own each pod would train the same run in the same workdir
+            "this is a pod of an indexed Job, but how many there are cannot be asked; allowed: the "
+            "package kubernetes, --coordinator=HOST:PORT --num_processes=N --process_id=I, or "
+            f"{ALONE}."
+        )
     return Cluster(reason="JOB_COMPLETION_INDEX", method="k8s", local_device_ids=None)
 
 
