@@ -13,6 +13,8 @@ from vit_jax.errors import InputError
         ("NVIDIA B200", "b200"),
         ("NVIDIA H200", "h200"),
         ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
         ("NVIDIA A100-SXM4-80GB", "a100"),
         ("NVIDIA A100-SXM4-40GB", "a100-40"),
         ("Tesla V100-SXM2-16GB", "v100"),

@@ -5,12 +5,12 @@ in powers of ten, and a bandwidth is what one device can take in while it sends 
 bytes/s. A node is what the fast interconnect joins: the GPUs of a server, or a TPU slice of the
 largest size. A device is what JAX calls one: of TPU v3 a core, of later ones a chip.
 
-Sources. NVIDIA's data sheets of the V100, A100, H100, H200 (SXM) and DGX B200: peaks, memory,
-NVLink (half of what they print, which adds both directions). NVIDIA's data sheets of the DGX-1
-(4 × 100 Gbit/s), DGX A100 (8 × 200) and DGX H100, H200, B200 (8 × 400): `across`, shared by eight
-GPUs. Google Cloud's documentation, pages TPU v3, v4, v5e, v5p, v6e: peaks, memory, slice sizes.
-"How to Scale Your Model" (Austin et al. 2025), chapter "How to Think About TPUs": the TPUs' links,
-of which one axis of the torus is counted in both directions, and `across`, between slices.
+Sources. NVIDIA's data sheets of the V100, A100, H100 (SXM, PCIe, NVL), H200 (SXM) and DGX B200:
+peaks, memory, NVLink (half of what they print, which adds both directions). NVIDIA's data sheets of
+the DGX-1 (4 × 100 Gbit/s), DGX A100 (8 × 200) and DGX H100, H200, B200 (8 × 400): `across`, shared
+by eight GPUs. Google Cloud's documentation, pages TPU v3, v4, v5e, v5p, v6e: peaks, memory, slice
+sizes. "How to Scale Your Model" (Austin et al. 2025), chapter "How to Think About TPUs": the TPUs'
+links, of which one axis of the torus is counted in both directions, and `across`, between slices.
 """
 
 import dataclasses
@@ -102,6 +102,23 @@ DEVICES = {
         peak_flops_fp8=1979e12,
         memory=(141e9, 4.8e12),
         links=(450e9, 50e9),
+    ),
+    # Cards meet over PCIe 5, but for bridged pairs; a server is taken to have 2 × 400 Gbit/s.
+    "h100-pcie": _gpu(
+        "h100 pcie",
+        peak=756e12,
+        float32=378e12,
+        peak_flops_fp8=1513e12,
+        memory=(80e9, 2e12),
+        links=(64e9, 12.5e9),
+    ),
+    "h100-nvl": _gpu(
+        "h100 nvl",
+        peak=835e12,
+        float32=417e12,
+        peak_flops_fp8=1671e12,
+        memory=(94e9, 3.9e12),
+        links=(64e9, 12.5e9),
     ),
     "h100": _gpu(
         "h100",
