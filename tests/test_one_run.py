@@ -38,9 +38,9 @@ def test_a_process_that_does_not_see_the_folder_is_told(tmp_path, monkeypatch):
     """Process 1 of two, were process 0 to have its lock on another disk."""
     monkeypatch.setattr(hosts, "is_first", lambda: False)
     monkeypatch.setattr(one_run, "PATIENCE_SECONDS", 0)
-    with pytest.raises(InputError, match="a file system that all hosts share"):
-        with one_run.claimed(tmp_path, {}):
-            pass
+    refused = pytest.raises(InputError, match="a file system that all hosts share")
+    with refused, one_run.claimed(tmp_path, {}):
+        pass
 
 
 def test_processes_have_as_many_devices(monkeypatch):
