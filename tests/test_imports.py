@@ -41,6 +41,7 @@ ROOTS = {
     "restoring",
     "initial",
     "learner",
+    "one_run",
     "planning",
     "previewing",
     "reporting",

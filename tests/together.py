@@ -24,16 +24,27 @@ class Together:
       name: of this start.
       number: of processes.
       devices: of each of them.
+      last: arguments of the last process alone.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, name: str, *, number: int = 2, devices: int = 1
+        self,
+        command: Sequence[str],
+        folder: Path,
+        name: str,
+        *,
+        number: int = 2,
+        devices: int = 1,
+        last: Sequence[str] = (),
     ):
         self.outputs = [folder / f"{name}.{i}.txt" for i in range(number)]
         port = free_port()
         self.processes = [
             subprocess.Popen(
-                [sys.executable, *command, *connecting(port, number, i)],
+                [
+                    *(sys.executable, *command, *connecting(port, number, i)),
+                    *(last if i == number - 1 else ()),
+                ],
                 cwd=ROOT,
                 env=environment(devices) | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
                 stdout=output.open("w"),

@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from vit_jax import reporting, sections, weights
+from vit_jax import one_run, reporting, sections, weights
 from vit_jax.analysis import figures
 from vit_jax.core import TrainState
 from vit_jax.data import pipeline
@@ -29,7 +29,7 @@ from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.console import evaluation_text
 from vit_jax.train.logger import NonFinite
 from vit_jax.train.preemption import on_sigterm
-from vit_jax.workdir import Workdir, check_owner, claim, read_json, write_json
+from vit_jax.workdir import Workdir, check_owner, read_json, write_json
 
 SECTIONS = ("task", "data", "optimizer", "train", "mesh", "evals", "init", "launch")
 
@@ -52,9 +52,13 @@ def run(
     console = (console or Console()) if hosts.is_first() else Console(quiet=True)
     with on_sigterm() as stop_requested:
         votes = agreement.Votes(stop_requested)
+        given = one_run.agreed(lambda: plain(config), workdir)
         with agreement.together():  # a mistake that one process finds ends all of them
+<<<<<<< HEAD
             given = plain(config)
             sections.call(LaunchSettings, given["launch"], where="config.launch")
+=======
+>>>>>>> 09e5ab9a3664fa9fa6d9595f0d2d1fffdb62b957
             config, initial, found = read_initial(given, workdir)
             mesh = sections.call(sharding.make_mesh, config["mesh"], where="config.mesh")
             settings = sections.call(TrainSettings, config["train"], where="config.train")
@@ -79,7 +83,7 @@ def run(
             console.print(f"{initial.source}: {report}", highlight=False, soft_wrap=True)
             return learner.init_state(variables)
 
-        with agreement.held_by_first(claim(workdir, given)):
+        with one_run.claimed(workdir, given):
             folder = Workdir.at(workdir)
             if (result := agreement.from_first(folder.read_result)) is not None:
                 return _already_finished(folder, result, console)

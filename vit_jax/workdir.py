@@ -18,7 +18,7 @@ import dataclasses
 import fcntl
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,9 @@ def existing(path: str | Path) -> Workdir:
     return workdir
 
 
-def contradictions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def contradictions(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, free: Sequence[str] = FREE_KEYS
+) -> list[str]:
     """'optimizer.learning_rate: 0.001 there, 0.01 now' for each leaf that must not differ."""
     old, new = dict(leaves(old)), dict(leaves(new))
     missing = "(not set)"
@@ -145,7 +147,7 @@ def contradictions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         f"{key}: {old.get(key, missing)!r} there, {new.get(key, missing)!r} now"
         for key in sorted(old.keys() | new.keys())
         if old.get(key, missing) != new.get(key, missing)
-        and not any(key == free or key.startswith(free + ".") for free in FREE_KEYS)
+        and not any(key == name or key.startswith(name + ".") for name in free)
     ]
 
 

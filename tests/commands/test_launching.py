@@ -41,6 +41,14 @@ def test_mistakes_are_one_sentence(arguments, message, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["a\nb", "%j"])
+def test_paths_that_slurm_reads_otherwise_are_refused(name, capsys, tmp_path):
+    given = train_arguments(tmp_path / name)
+    code, _, err = call(capsys, *given, "--launcher=slurm", "--dry_run")
+    assert code == 2 and "without line breaks and %" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_local_launcher_runs_the_command_without_itself(capsys, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(local, "launch", lambda *arguments: seen.append(arguments) or 75)

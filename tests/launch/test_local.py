@@ -120,7 +120,7 @@ sys.exit(75)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1"]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_signals_reach_every_process(name, tmp_path):
     program = f"""
 signal.signal(signal.{name}, lambda *_: sys.exit(75))

@@ -26,6 +26,9 @@ def settings(**section):
         (dict(gpus_per_node=2, tasks_per_node=4), "2, which 4 tasks cannot share evenly"),
         (dict(hours=1 / 60), "save_seconds is 120; allowed: less than the time limit, 60 seconds"),
         (dict(max_requeues=-1), "max_requeues is -1"),
+        (dict(partition="a\nb"), "partition is 'a.*b'; allowed: a single line"),
+        (dict(sbatch={"mail-type": "END\nid"}), "sbatch.mail-type is .*; allowed: a single line"),
+        (dict(srun=("--x=1\nid",)), "srun.0. is .*; allowed: a single line"),
     ],
     ids=str,
 )
@@ -49,3 +52,9 @@ def test_a_container_stands_before_the_interpreter_and_may_name_another():
     prefix = "apptainer exec --nv jax.sif"
     assert settings(prefix=prefix).interpreter == f"{prefix} {sys.executable}"
     assert settings(prefix=prefix, python="python3").interpreter == f"{prefix} python3"
+
+
+def test_an_interpreter_with_a_space_is_one_word(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/my tools/python")
+    assert settings().interpreter == "'/my tools/python'"
+    assert settings(prefix="env A=1").interpreter == "env A=1 '/my tools/python'"

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import pytest
+from helpers import tiny_config
 from plans import TINY, TOLD, make_config
 
 from vit_jax.analysis import devices
@@ -115,3 +116,22 @@ def test_device_without_a_known_peak_has_neither_speed_nor_fit():
     card = plan(make_config(), told=TOLD, num_devices=1, device="cpu")
     assert card["fit"] is None and card["speed"] is None
     assert any("peak is not known" in note for note in card["notes"])
+
+
+@pytest.mark.parametrize(
+    "model, policies",
+    [
+        (
+            dict(patch_size=2, width=16, depth=2, token_mlp_dim=8, channel_mlp_dim=16),
+            ["none", "dots", "full"],
+        ),
+        (dict(stages=(1, 1)), ["none", "full"]),
+    ],
+    ids=["mixer", "resnet"],
+)
+def test_only_policies_that_a_model_has_are_searched(model, policies, request):
+    name = request.node.callspec.id
+    config = tiny_config(train__num_steps=2)
+    config["task"]["model"] = {"name": name, **model}
+    options = plan(config, device="h100", num_devices=1)["fit"]["options"]
+    assert [option["remat"] for option in options] == policies

@@ -473,3 +473,19 @@ def test_accumulated_and_sharded_steps_equal_a_whole_one(axes, accum_steps, monk
     # Another order of summation, in float32.
     assert_trees_close(found.params, expected.params, rtol=1e-4, atol=1e-5)
     assert jax.tree.structure(found.opt_state) == jax.tree.structure(state.opt_state)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_the_state_has_the_structure_of_earlier_checkpoints(name):
+    """Which had optax's own decay under a mask."""
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    rate, mask = optax.constant_schedule(0.1), lambda p: jax.tree.map(lambda _: True, p)
+    before = {
+        "adamw": optax.adamw(rate, mask=mask),
+        "sgd": optax.chain(optax.add_decayed_weights(0.1, mask), optax.sgd(rate, 0.9)),
+    }
+    made = optimizer.build(
+        name=name, learning_rate=0.1, schedule="constant", weight_decay=0.1, num_steps=10
+    )
+    state = made.transform.init(params)
+    assert jax.tree.structure(state) == jax.tree.structure(before[name].init(params))

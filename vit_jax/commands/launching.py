@@ -86,6 +86,11 @@ def make_run(config: ConfigDict, values: flags.FlagValues) -> Any:
 
     plain = experiment.plain(config)
     workdir = Path(values.workdir).expanduser().resolve()
+    if {"\n", "%"} & set(str(workdir)):
+        raise InputError(
+            f"--workdir is {str(workdir)!r}, which Slurm would read otherwise; allowed: a path "
+            "without line breaks and %."
+        )
     if not values.dry_run:
         check_writable(workdir)
     check_owner(Workdir(workdir), plain)

@@ -20,7 +20,7 @@ from vit_jax.commands import parsing
 from vit_jax.errors import InputError
 
 MESH, SECTION = "--mesh.", "--config.mesh."
-PICTURE = "plan.png"
+PICTURE, PICTURES = "plan.png", (".png", ".pdf", ".svg", ".jpg")
 
 
 def main(arguments: list[str]) -> int:
@@ -36,9 +36,12 @@ def main(arguments: list[str]) -> int:
     from vit_jax import planning
     from vit_jax.analysis import devices, tables
     from vit_jax.planning import compiled
+    from vit_jax.workdir import check_writable
 
     if values.device:
         devices.find(values.device)
+    if target := picture_of(values):
+        check_writable(target.parent)  # before the work
     count = values.devices or mesh_size(config.get("mesh", {}))
     if count and values.compile == "yes":
         compiled.make_devices(count)
@@ -104,13 +107,21 @@ def at_hand() -> str | None:
     return None if name == "cpu" else name
 
 
-def write(found: dict[str, Any], values: flags.FlagValues) -> None:
+def picture_of(values: flags.FlagValues) -> Path | None:
+    """The file to draw, if one is wanted."""
     if not (values.out or values.picture):
+        return None
+    target = Path(values.picture or Path(values.out) / PICTURE)
+    if target.suffix not in PICTURES or target.is_dir():
+        raise InputError(f"--picture is {str(target)!r}; allowed: a file {', '.join(PICTURES)}.")
+    return target
+
+
+def write(found: dict[str, Any], values: flags.FlagValues) -> None:
+    if (target := picture_of(values)) is None:
         return
     from vit_jax.analysis import plan_figures
 
-    target = Path(values.picture or Path(values.out) / PICTURE)
-    target.parent.mkdir(parents=True, exist_ok=True)
     plan_figures.draw_plan(found, target)
     if values.out:
         (target.parent / "plan.json").write_text(json.dumps(found, indent=2) + "\n")

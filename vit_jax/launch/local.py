@@ -24,7 +24,7 @@ from vit_jax.train.preemption import EXIT_PREEMPTED
 # collective operation for one that will never come.
 AFTER_PREEMPTION = 60.0
 AFTER_FAILURE = 10.0
-FORWARDED = (signal.SIGTERM, signal.SIGINT)
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def launch(
@@ -36,7 +36,8 @@ def launch(
     """Runs the command in `tasks_per_node` processes; returns the exit code of all together.
 
     That is 0 where all end well, and otherwise of the first that does not; it ends the others.
-    SIGTERM and SIGINT go to every process.
+    SIGTERM, SIGINT and, unless nohup has it ignored, SIGHUP go to every process: in sessions of
+    their own they would outlive the terminal.
     """
     if settings.nodes != 1:
         raise InputError(
@@ -157,7 +158,9 @@ def forwarding(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
         for process in processes:
             process.send_signal(number)  # does nothing to one that has ended
 
-    previous = {number: signal.signal(number, send) for number in FORWARDED}
+    is_kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    forwarded = [n for n in FORWARDED if n != signal.SIGHUP or not is_kept]
+    previous = {number: signal.signal(number, send) for number in forwarded}
     try:
         yield
     finally:

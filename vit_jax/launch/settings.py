@@ -6,6 +6,7 @@ task is a process; several tasks are one training by `jax.distributed`.
 
 import dataclasses
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -74,6 +75,7 @@ class LaunchSettings:
             max_parallel=(self.max_parallel, 1, math.inf),
             cpu_devices_per_task=(self.cpu_devices_per_task, 1, math.inf),
         )
+        self._check_lines()
         if self.gpus_per_node % self.tasks_per_node:
             raise InputError(
                 f"config.launch.gpus_per_node is {self.gpus_per_node}, which "
@@ -86,6 +88,15 @@ class LaunchSettings:
                 f"limit, {60 * self.minutes} seconds (config.launch.hours={self.hours})."
             )
 
+    def _check_lines(self) -> None:
+        """Each of these is part of one line of a script."""
+        texts = {name: value for name, value in vars(self).items() if isinstance(value, str)}
+        texts |= {f"sbatch.{name}": f"{name}{value}" for name, value in self.sbatch.items()}
+        texts |= {f"srun[{i}]": value for i, value in enumerate(self.srun)}
+        for name, text in texts.items():
+            if len(text.splitlines()) > 1:
+                raise InputError(f"config.launch.{name} is {text!r}; allowed: a single line.")
+
     @property
     def minutes(self) -> int:
         """The time limit in whole minutes, Slurm's unit."""
@@ -94,4 +105,5 @@ class LaunchSettings:
     @property
     def interpreter(self) -> str:
         """Python as the job script starts it."""
-        return " ".join(part for part in (self.prefix, self.python or sys.executable) if part)
+        python = self.python or shlex.quote(sys.executable)
+        return f"{self.prefix} {python}" if self.prefix else python

@@ -6,9 +6,11 @@ again; among equals the one with fewer microbatches, as each sums gradients and 
 """
 
 import bisect
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from vit_jax.errors import InputError
 from vit_jax.learner import Learner
 from vit_jax.planning.work import Work
 
@@ -43,8 +45,9 @@ def search(
     works = {configured: work}
     for name in policies:
         if name not in works:
-            works[name] = Work(build(set_key(config, REMAT, name)), work.batch_size)
-    return [option(works[name], name, usable_bytes) for name in policies]
+            with contextlib.suppress(InputError):  # not every model has every policy
+                works[name] = Work(build(set_key(config, REMAT, name)), work.batch_size)
+    return [option(works[name], name, usable_bytes) for name in policies if name in works]
 
 
 def option(work: Work, remat: str | None, usable_bytes: float) -> Option:

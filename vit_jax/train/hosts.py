@@ -9,6 +9,7 @@ the others: its closed connections tell them. Where the backend waits on regardl
 heartbeats end the others after `HEARTBEAT_SECONDS`.
 """
 
+import collections
 import contextlib
 import os
 import signal
@@ -16,7 +17,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -95,9 +96,20 @@ def connected(
     _connect(cluster, timeout_seconds)
     try:
         with contact():
+            check_devices([device.process_index for device in jax.devices()])
             yield
     finally:
         jax.distributed.shutdown()
+
+
+def check_devices(owners: Sequence[int]) -> None:
+    """Raises `InputError` unless all processes, which are given device by device, have as many."""
+    found = collections.Counter(owners)
+    if len(set(found.values())) > 1 or len(found) < count():
+        raise InputError(
+            f"the processes have {[found[i] for i in range(count())]} devices; allowed: as many "
+            "for each."
+        )
 
 
 @contextlib.contextmanager

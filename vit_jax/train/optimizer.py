@@ -194,7 +194,10 @@ def decayed_weights(
         factor = weight_decay * patterns.match(rules, patterns.path_of(key_path), where=where)
         return update + factor * parameter if factor else update
 
-    return optax.stateless(functools.partial(jax.tree_util.tree_map_with_path, add))
+    decay = optax.stateless(functools.partial(jax.tree_util.tree_map_with_path, add))
+    # The mask leaves nothing out. It gives the state the structure that earlier checkpoints have,
+    # where optax's own decay stood here.
+    return optax.masked(decay, True)
 
 
 def with_factors(

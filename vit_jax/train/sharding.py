@@ -85,8 +85,11 @@ def read_rules(given: Sequence[Any] = ()) -> patterns.Rules:
     own = []
     for pattern, axes in patterns.check(given, where=where):
         is_list = isinstance(axes, (list, tuple))
-        names = jax.tree.leaves(list(axes)) if is_list else []
-        is_known = all(name in AXES for name in names) and len(set(names)) == len(names)
+        parts = [a if isinstance(a, (list, tuple)) else [a] for a in axes or ()] if is_list else []
+        names = [a for part in parts for a in part if a is not None or len(part) > 1]
+        is_known = all(isinstance(n, str) and n in AXES for n in names) and len(set(names)) == len(
+            names
+        )
         if not is_known or not (is_list or axes is None):
             raise InputError(
                 f"{where} has {axes!r} for {pattern!r}; allowed: None, or a list with None, one or "
