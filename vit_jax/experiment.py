@@ -54,11 +54,7 @@ def run(
         votes = agreement.Votes(stop_requested)
         given = one_run.agreed(lambda: plain(config), workdir)
         with agreement.together():  # a mistake that one process finds ends all of them
-<<<<<<< HEAD
-            given = plain(config)
             sections.call(LaunchSettings, given["launch"], where="config.launch")
-=======
->>>>>>> 09e5ab9a3664fa9fa6d9595f0d2d1fffdb62b957
             config, initial, found = read_initial(given, workdir)
             mesh = sections.call(sharding.make_mesh, config["mesh"], where="config.mesh")
             settings = sections.call(TrainSettings, config["train"], where="config.train")
