@@ -13,6 +13,14 @@ def card(told=TOLD, *, num_devices=1, depth=2, **sections):
     return plan(make_config(**sections), told=told, num_devices=num_devices, depth=depth)
 
 
+def test_a_kernel_of_another_device_is_planned_with_a_stand_in():
+    model = dict(TINY, attention_implementation="cudnn", dtype="bfloat16")
+    config = make_config(model=model)
+    found = plan(config, told=TOLD, num_devices=8, device="h100", compiles=True)
+    assert found["speed"] and found["compiled"]
+    assert any("which cudnn does not store" in note for note in found["notes"])
+
+
 # FLOPs and length
 
 

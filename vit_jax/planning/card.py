@@ -71,9 +71,9 @@ def plan(
     def build(config: Mapping[str, Any], mesh: Any = mesh) -> Learner:
         return experiment.build_learner(config, mesh, info, num_steps or ANY_STEPS)
 
-    learner = build(config)
-    traced = as_on(name, config, learner, found)
-    work = Work(build(traced), batch_size)
+    traced = as_on(name, config, build(config), found)
+    learner = build(traced)
+    work = Work(learner, batch_size)
     seen = num_steps and num_steps * batch_size
     flops = learner.flops_per_example()
     card = {
@@ -109,7 +109,9 @@ def plan(
         "speed": None,
         "compiled": None,
     }
-    measured = compile_step(config, batch_size, build, mesh, found) if compiles else None
+    # A CPU compiles no fused kernel; the device itself compiles what the run will.
+    compilable = traced if jax.default_backend() == "cpu" else config
+    measured = compile_step(compilable, batch_size, build, mesh, found) if compiles else None
     if measured:
         card["compiled"] = describe_compiled(measured)
     if target and target.memory_bytes:
