@@ -3,11 +3,13 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from helpers import ROOT
 
 from vit_jax.errors import InputError
 from vit_jax.launch import local
@@ -140,6 +142,36 @@ time.sleep(1000)
     assert launch(program, tasks=3) == 75
     sender.join()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent")
+def test_a_launcher_that_is_killed_leaves_nobody_behind(tmp_path):
+    child = (
+        "import os, pathlib, signal, sys, time\n"
+        f"here = pathlib.Path({str(tmp_path)!r}, os.environ['JAX_PROCESS_ID'])\n"
+        "def end(*_): here.with_suffix('.end').touch(); os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "here.with_suffix('.begin').touch()\n"
+        "time.sleep(60)"
+    )
+    launcher = (
+        "import sys\n"
+        "from vit_jax.launch import local\n"
+        "from vit_jax.launch.settings import LaunchSettings\n"
+        f"local.launch([sys.executable, '-c', {child!r}], LaunchSettings(tasks_per_node=2))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", launcher], cwd=ROOT)
+    wait_for(tmp_path / "0.begin", tmp_path / "1.begin")
+    process.kill()
+    process.wait(timeout=30)
+    wait_for(tmp_path / "0.end", tmp_path / "1.end")
+
+
+def wait_for(*files):
+    deadline = time.monotonic() + 30
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < deadline, files
+        time.sleep(0.02)
 
 
 def test_process_0_speaks_and_the_others_errors_have_their_number(capfd):

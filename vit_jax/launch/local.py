@@ -6,6 +6,8 @@ are printed, after their number.
 """
 
 import contextlib
+import ctypes
+import functools
 import os
 import signal
 import socket
@@ -25,6 +27,7 @@ from vit_jax.train.preemption import EXIT_PREEMPTED
 AFTER_PREEMPTION = 60.0
 AFTER_FAILURE = 10.0
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 def launch(
@@ -106,7 +109,12 @@ def free_port() -> int:
 def start(
     command: Sequence[str], variables: Mapping[str, str], *, is_first: bool
 ) -> subprocess.Popen:
-    """In a session of its own, so that Ctrl-C comes once, by way of the launcher."""
+    """In a session of its own, so that Ctrl-C comes once, by way of the launcher.
+
+    On Linux the process is sent SIGTERM when the launcher is gone, however it went.
+    """
+    # Found before the fork, after which little is safe.
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
     return subprocess.Popen(
         command,
         env=dict(variables),
@@ -114,6 +122,7 @@ def start(
         stdout=None if is_first else subprocess.DEVNULL,
         stderr=None if is_first else subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=prctl and functools.partial(prctl, PR_SET_PDEATHSIG, signal.SIGTERM),
     )
 
 
