@@ -123,7 +123,7 @@ sys.exit(75)
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
-def test_signals_reach_every_process(name, tmp_path):
+def test_signals_reach_every_process(name, tmp_path, request):
     program = f"""
 signal.signal(signal.{name}, lambda *_: sys.exit(75))
 open({str(tmp_path)!r} + f"/{{index}}", "w")
@@ -136,6 +136,8 @@ time.sleep(1000)
             time.sleep(0.01)
         os.kill(os.getpid(), getattr(signal, name))
 
+    heard = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would stay ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, heard))
     before = signal.getsignal(signal.SIGTERM)
     sender = threading.Thread(target=send)
     sender.start()

@@ -11,7 +11,7 @@ from toys import assert_trees_equal
 
 from vit_jax import experiment, restoring, workdir
 from vit_jax.learner import Info
-from vit_jax.train import determinism, sharding
+from vit_jax.train import agreement, determinism, sharding
 from vit_jax.train.determinism import compiler_options
 
 
@@ -84,10 +84,13 @@ def test_every_program_of_a_run_is_compiled_so(monkeypatch, built, what):
     monkeypatch.setattr(determinism, "OPTIONS", {"cpu": {"xla_no_such_option": True}})
     section = {"split": "test[:8]", "batch_size": 8}
     image = np.zeros(learner.info.preprocessing.image_shape, np.uint8)
+    votes = agreement.Votes(lambda: False)
     run = {
         "init": learner.init_state,
         "step": lambda: learner.compile_step(16),
-        "evaluation": lambda: experiment.build_evaluator("t", section, learner, data).run(state),
+        "evaluation": lambda: experiment.build_evaluator("t", section, learner, data, votes).run(
+            state
+        ),
         "prediction": lambda: list(learner.probabilities(state, [(0, image)], 8)),
     }[what]
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):
