@@ -42,10 +42,7 @@ def learner_on(mesh, model=None, *, tx=None, shape=IMAGE_SHAPE, mixing=None, **s
 def compiled_step(learner, batch_size):
     """The training step as a user's machine compiles it, which conftest.py forgoes."""
     with optimised():
-        lowered = learner.step_fn().lower(
-            learner.abstract_state(), learner.abstract_batch(batch_size)
-        )
-        return lowered.compile()
+        return learner.compile_step(batch_size).call
 
 
 @contextlib.contextmanager

@@ -142,6 +142,11 @@ class Learner:
 
     def abstract_state(self) -> TrainState:
         """The state's shapes, types and places; refuses a mesh or rules without effect."""
+        return self._abstract_state
+
+    @functools.cached_property
+    def _abstract_state(self) -> TrainState:
+        # Once: each run asks some ten times, and a trace takes a tenth of a second and more.
         shapes = jax.eval_shape(self._init)
         placement.check(shapes.params, self.mesh, self.rules)
         places = sharding.state_sharding(shapes, self.mesh, self.rules)
@@ -237,8 +242,7 @@ class Learner:
         """(key, uint8[h, w, c]) pairs -> (key, the image, f32[k] class probabilities)."""
         size, images = self.round_up(batch_size), iter(images)
         variables = state.variables(averaged=True)
-        predict = functools.partial(self.task.predict, rng=state.rng)
-        predict = self.compile(predict)
+        predict = self.compile(functools.partial(self.task.predict, rng=state.rng))
         while rows := list(itertools.islice(images, size)):
             batch = self.info.empty_batch(size)
             batch["image"][: len(rows)] = [image for _, image in rows]

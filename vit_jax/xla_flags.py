@@ -1,11 +1,12 @@
 """XLA's flags for batches on a CPU: the one place where this project sets any.
 
-They change how fast a CPU computes, and the order in which it sums; never what it computes.
-Measured with ViT-Ti/16 and S/16 in float32 on CPUs with AVX-512, batches of 32 images:
+They change how fast a CPU computes, and the order in which it sums; never what it computes. They
+are reported to help batches of 32 images in float32 on CPUs with AVX-512; here they were not
+measured one by one (experiments/throughput has both):
 
-- vectors of 512 bits instead of 256: inference 1.05 to 1.18, training 1.03 times as fast;
-- matrix products and sums by Eigen instead of YNNPACK: inference 1.10 to 1.22, training 1.05 times
-  as fast. For a batch of one image it is the other way round (0.83), so `predict` is left alone.
+- vectors of 512 bits instead of 256;
+- matrix products and sums by Eigen instead of YNNPACK, which is reported to be slower for a single
+  image, so that `predict` is left alone.
 
 XLA reads the variable XLA_FLAGS once, when JAX starts, and ends the process at a flag that it does
 not know; so flags are only given to versions of jaxlib that these were tried with.

@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -85,17 +84,17 @@ def make_run(config: ConfigDict, values: flags.FlagValues) -> Any:
     from vit_jax.workdir import Workdir, check_owner, check_writable
 
     plain = experiment.plain(config)
-    workdir = Path(values.workdir).expanduser().resolve()
-    if {"\n", "%"} & set(str(workdir)):
+    workdir = Workdir.at(values.workdir)
+    if {"\n", "%"} & set(str(workdir.path)):
         raise InputError(
-            f"--workdir is {str(workdir)!r}, which Slurm would read otherwise; allowed: a path "
-            "without line breaks and %."
+            f"--workdir is {str(workdir.path)!r}, which Slurm would read otherwise; allowed: a "
+            "path without line breaks and %."
         )
     if not values.dry_run:
-        check_writable(workdir)
-    check_owner(Workdir(workdir), plain)
+        check_writable(workdir.path)
+    check_owner(workdir, plain)
     flags_given = parsing.given(values, without=(*NAMES, "workdir"))
-    return Run(config=plain, workdir=workdir, flags=tuple(flags_given))
+    return Run(config=plain, workdir=workdir.path, flags=tuple(flags_given))
 
 
 LAUNCHERS = {"local": launch_locally, "slurm": launch_on_slurm}

@@ -112,7 +112,7 @@ def _from_variables(environ: Mapping[str, str]) -> Cluster | None:
 
 
 def _explicit(coordinator: str, number: int, index: int, *, names: tuple[str, ...]) -> Cluster:
-    if not re.fullmatch(r".+:\d{1,5}", coordinator) or not 0 < _port(coordinator) < 2**16:
+    if not re.fullmatch(r".+:\d{1,5}", coordinator) or not 0 < port_of(coordinator) < 2**16:
         raise InputError(f"{names[0]} is {coordinator!r}; allowed: HOST:PORT of process 0.")
     _check_index(index, number, names=(names[2], names[1]))
     return Cluster(
@@ -267,5 +267,6 @@ def _check_index(index: int, number: int, *, names: tuple[str, str]) -> None:
         )
 
 
-def _port(address: str) -> int:
+def port_of(address: str) -> int:
+    """Of 'HOST:PORT'."""
     return int(address.rpartition(":")[2])

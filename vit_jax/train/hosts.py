@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 
 from vit_jax.errors import InputError
 from vit_jax.train import sharding
-from vit_jax.train.cluster import Cluster
+from vit_jax.train.cluster import Cluster, port_of
 
 EXIT_LOST = 69  # EX_UNAVAILABLE of sysexits.h: another process is gone, or never came
 CONNECT_SECONDS = 300  # nodes of a large job may start minutes apart
@@ -158,7 +158,7 @@ def _check_port(cluster: Cluster) -> None:
     """JAX would crash without a word where the coordinator's port is taken."""
     if cluster.coordinator is None or cluster.process_id != 0:
         return
-    port = int(cluster.coordinator.rpartition(":")[2])
+    port = port_of(cluster.coordinator)
     with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
