@@ -15,7 +15,7 @@ from vit_jax.layers.remat import REMAT_POLICIES
 from vit_jax.learner import Learner, TrainSettings
 from vit_jax.planning import compiled, notes, search
 from vit_jax.planning.data import Told, describe_data
-from vit_jax.planning.model import count_tokens, parameters
+from vit_jax.planning.model import count_tokens, parameters, setting
 from vit_jax.planning.speed import Traffic, expected_traffic, link_seconds, step_time
 from vit_jax.planning.work import Work
 from vit_jax.train import sharding
@@ -76,6 +76,7 @@ def plan(
     work = Work(learner, batch_size)
     seen = num_steps and num_steps * batch_size
     flops = learner.flops_per_example()
+    needed = expected_traffic(work, settings.accum_steps)
     card = {
         "model": config["task"].get("model", {}).get("name", "vit"),
         "image": list(info.preprocessing.image_shape),
@@ -103,7 +104,7 @@ def plan(
         },
         "memory_bytes": work.memory(settings.accum_steps),
         "activation_bytes_per_image": work.saved_per_image,
-        "collectives": [collective(part) for part in expected_traffic(work, settings.accum_steps)],
+        "collectives": [collective(part) for part in needed],
         "device": name and describe_device(name, target),
         "fit": None,
         "speed": None,
@@ -116,7 +117,7 @@ def plan(
         card["compiled"] = describe_compiled(measured)
     if target and target.memory_bytes:
         card["fit"] = fit(traced, work, build, target, settings.accum_steps)
-        traffic = sent(measured, expected_traffic(work, settings.accum_steps))
+        traffic = sent(measured, needed)
         card["speed"] = speed(work, settings.accum_steps, target, traffic, num_steps, flops)
     found += notes.of(card, work, target)
     return {**card, "notes": found}
@@ -129,7 +130,7 @@ def as_on(
 
     Fused kernels cannot be traced where they do not run: 'xla' stands for them.
     """
-    block = getattr(getattr(learner.task, "model", None), "block", None)
+    block = setting(learner, "block")
     tokens = count_tokens(learner)
     kernel = getattr(block, "attention_implementation", "dense")
     if kernel == "auto" and name is not None and tokens:
@@ -154,7 +155,7 @@ def as_on(
 
 def recomputed(work: Work, build: Any, config: Mapping[str, Any]) -> float:
     """FLOPs for an example that rematerialisation adds."""
-    if getattr(getattr(work.learner.task, "model", None), "remat", "none") == "none":
+    if setting(work.learner, "remat", "none") == "none":
         return 0.0
     plainly = Work(build(search.set_key(config, search.REMAT, "none")), work.batch_size)
     return work.flops_per_example - plainly.flops_per_example

@@ -15,6 +15,7 @@ import jax
 
 from vit_jax.analysis import collectives
 from vit_jax.learner import Learner
+from vit_jax.planning.model import setting
 from vit_jax.planning.search import set_key
 from vit_jax.planning.speed import Traffic
 from vit_jax.train import sharding
@@ -49,7 +50,7 @@ def compile_step(
     """Compiles for this process's devices, which are as many as the mesh needs."""
     mesh = sharding.make_mesh(**mesh_shape)
     learner = build(config, mesh)
-    if hasattr(getattr(learner.task, "model", None), "unroll"):
+    if setting(learner, "unroll") is not None:
         learner = build(set_key(config, ("task", "model", "unroll"), 1), mesh)
     step = learner.compile_step(batch_size)
     found = collectives.find(step.call.as_text())

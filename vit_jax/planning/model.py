@@ -2,15 +2,18 @@
 
 from typing import Any
 
-import jax
-
 from vit_jax.analysis import cost
 from vit_jax.core import Tree
 from vit_jax.layers.embed import grid_size
 from vit_jax.learner import Learner
 from vit_jax.models.mixer import Mixer
 from vit_jax.models.vit import VisionTransformer
-from vit_jax.planning.work import Work
+from vit_jax.planning.work import Work, without_places
+
+
+def setting(learner: Learner, name: str, default: Any = None) -> Any:
+    """Of the task's model; the default where it has no such setting, or is none."""
+    return getattr(getattr(learner.task, "model", None), name, default)
 
 
 def count_tokens(learner: Learner) -> dict[str, int] | None:
@@ -26,7 +29,7 @@ def count_tokens(learner: Learner) -> dict[str, int] | None:
 
 
 def parameters(work: Work, depth: int) -> dict[str, Any]:
-    params, transform = _shapes(work.state.params), work.learner.optimizer.transform
+    params, transform = without_places(work.state.params), work.learner.optimizer.transform
 
     def update(gradients: Tree, params: Tree) -> Tree:
         return transform.update(gradients, transform.init(params), params)[0]
@@ -36,8 +39,3 @@ def parameters(work: Work, depth: int) -> dict[str, Any]:
         "trainable": cost.count_trained(update, params),
         "table": [row._asdict() for row in cost.parameter_table(params, depth)],
     }
-
-
-def _shapes(tree: Tree) -> Tree:
-    """Without places, which tracing has no use for."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

@@ -5,6 +5,7 @@ from typing import Any
 
 from vit_jax.analysis import roofline
 from vit_jax.analysis.devices import Device
+from vit_jax.planning.model import setting
 from vit_jax.planning.speed import Traffic
 from vit_jax.planning.work import Work
 
@@ -30,9 +31,8 @@ def is_suspicious(sent: list[Traffic], needed: list[Traffic]) -> bool:
 
 
 def _remat(work: Work) -> list[str]:
-    model = getattr(work.learner.task, "model", None)
-    unroll = getattr(model, "unroll", 1)
-    if getattr(model, "remat", "none") == "none" or unroll == 1:
+    unroll = setting(work.learner, "unroll", 1)
+    if setting(work.learner, "remat", "none") == "none" or unroll == 1:
         return []
     return [
         f"remat is counted as if it held, but with unroll {unroll} XLA may merge what is computed "

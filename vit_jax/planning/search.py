@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from vit_jax.errors import InputError
 from vit_jax.learner import Learner
+from vit_jax.planning.model import setting
 from vit_jax.planning.work import Work
 
 # Of a device's memory: for the runtime's own buffers, for holes between arrays, and for what
@@ -39,7 +40,7 @@ def search(
     policies: tuple[str, ...],
 ) -> list[Option]:
     """One option for each policy; `work` is the config's own."""
-    configured = getattr(getattr(work.learner.task, "model", None), "remat", None)
+    configured = setting(work.learner, "remat")
     if configured is None:
         return [option(work, None, usable_bytes)]
     works = {configured: work}

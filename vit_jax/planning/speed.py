@@ -4,6 +4,7 @@ Collectives are those that the mesh must cause; what a compiler really makes is 
 Bytes are of whole arrays on one device, as in `analysis.collectives`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -76,9 +77,7 @@ def step_time(work: Work, accum_steps: int, device: Device, traffic: Sequence[Tr
 
 
 def link_seconds(part: Traffic, mesh: Mapping[str, int], device: Device) -> float:
-    group_size = 1
-    for axis in part.axes:
-        group_size *= mesh[axis]
+    group_size = math.prod(mesh[axis] for axis in part.axes)
     bandwidth = roofline.bandwidth(part.axes, mesh, device)
     return roofline.collective_seconds(part.kind, part.bytes_per_step, bandwidth, group_size)
 

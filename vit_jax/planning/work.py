@@ -6,6 +6,7 @@ the state are exact, those of activations what the trace says, before a compiler
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,13 +35,7 @@ class Work:
 
     def memory(self, accum_steps: int) -> dict[str, int]:
         """Bytes on each device at the peak of a step, by what they are for."""
-        if accum_steps not in self._memory:
-            self._memory[accum_steps] = self._count_memory(accum_steps)
-        return self._memory[accum_steps]
-
-    @functools.cached_property
-    def _memory(self) -> dict[int, dict[str, int]]:
-        return {}
+        return self._once(("memory", accum_steps), lambda: self._count_memory(accum_steps))
 
     def _count_memory(self, accum_steps: int) -> dict[str, int]:
         state, microbatch = self.state, self.rows // accum_steps
@@ -91,7 +86,8 @@ class Work:
         """Of one forward and backward pass."""
         # What fsdp splits is whole when it is computed with.
         splits = [split for split in self._splits if EXAMPLES not in split.dimensions]
-        return kernels.of(self._program(microbatch), splits)
+        program = self._program(microbatch)
+        return self._once(("kernels", microbatch), lambda: kernels.of(program, splits))
 
     @functools.cached_property
     def flops_per_example(self) -> float:
@@ -99,7 +95,7 @@ class Work:
         two, four = (cost.count_program(self._program(size)) for size in (2, 4))
         return (four - two) / 2
 
-    @functools.cached_property
+    @property
     def state(self) -> Any:
         return self.learner.abstract_state()
 
@@ -119,13 +115,21 @@ class Work:
         return passing - (even - microbatch) * self.saved_per_image
 
     def _program(self, rows: int) -> Any:
-        """Forward and backward pass of a microbatch, traced once."""
-        if rows not in self._programs:
-            self._programs[rows] = jax.make_jaxpr(jax.grad(self._loss))(*self._inputs(rows)).jaxpr
-        return self._programs[rows]
+        """Forward and backward pass of a microbatch."""
+
+        def trace() -> Any:
+            return jax.make_jaxpr(jax.grad(self._loss))(*self._inputs(rows)).jaxpr
+
+        return self._once(("program", rows), trace)
+
+    def _once(self, key: tuple[str, int], compute: Callable[[], Any]) -> Any:
+        """Tracing and walking over a program take long, and the search asks again and again."""
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
 
     @functools.cached_property
-    def _programs(self) -> dict[int, Any]:
+    def _found(self) -> dict[tuple[str, int], Any]:
         return {}
 
     def _loss(self, params: Tree, state: Any, batch: Tree) -> jax.Array:
@@ -133,10 +137,9 @@ class Work:
         return loss.total
 
     def _inputs(self, rows: int) -> tuple[Any, Any, Any]:
-        """Shapes of parameters, state and batch, without places: tracing has no use for them."""
+        """Shapes of parameters, state and batch."""
         state = self.state.replace(opt_state=(), ema_params=None)
-        inputs = state.params, state, self.learner.abstract_batch(rows)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
+        return without_places((state.params, state, self.learner.abstract_batch(rows)))
 
     @functools.cached_property
     def _splits(self) -> list[Split]:
@@ -150,6 +153,11 @@ class Work:
                 dimensions += [examples] * len(jax.tree.leaves(batch))
                 found.append(Split(ways, tuple(dimensions)))
         return found
+
+
+def without_places(tree: Tree) -> Tree:
+    """Shapes and types alone: tracing has no use for places."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
 def _place(axis: str, leaf: jax.ShapeDtypeStruct) -> int | None:
