@@ -2,6 +2,7 @@
 
     python -m vit_jax train --config=configs/fashion_mnist.py:cpu --workdir=runs/fashion
     python -m vit_jax train --config=configs/fashion_mnist.py:gpu --workdir=runs/fashion-gpu
+    python -m vit_jax train --config=configs/fashion_mnist.py:small --workdir=runs/fashion-small
 
 The data is read from IDX files (`apt-get install dataset-fashion-mnist` puts them in the folder
 below) or, with `--config.data.source=tfds:fashion_mnist --config.data.data_dir=DIR`, from a TFDS
@@ -15,6 +16,17 @@ was busy with other work as well. `gpu` aims at 95 % and has not been run yet, f
 from ml_collections import ConfigDict
 
 SETTINGS = {
+    # Half a minute on one core: for questions about many models, see experiments/.
+    "small": dict(
+        model=dict(width=64, depth=4, mlp_dim=128, num_heads=4, patch_size=7, pool="gap"),
+        batch_size=100,
+        num_epochs=10,
+        learning_rate=2e-3,
+        augment=dict(flip_probability=0.5),
+        mixing=dict(),
+        warmup_steps=100,
+        train="train[:10000]",
+    ),
     # Two cores: small enough to finish in minutes.
     "cpu": dict(
         model=dict(width=128, depth=4, mlp_dim=256, num_heads=4, patch_size=7, pool="gap"),
@@ -49,7 +61,7 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.data = dict(
         source="idx:/usr/share/datasets/fashion-mnist",
-        train="train[:95%]",
+        train=setting.get("train", "train[:95%]"),
         image_size=(28, 28),
         batch_size=setting["batch_size"],
         augment=setting["augment"],
@@ -58,7 +70,7 @@ def get_config(arg: str = "") -> ConfigDict:
         name="adamw",
         learning_rate=setting["learning_rate"],
         schedule="cosine",
-        warmup_steps=500,
+        warmup_steps=setting.get("warmup_steps", 500),
         weight_decay=0.05,
         clip_norm=1.0,
     )

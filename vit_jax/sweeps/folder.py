@@ -1,0 +1,197 @@
+"""A sweep on disk. The state of each trial is told by its files alone, so nothing can be lost.
+
+SWEEP/sweep.json            what is swept: command, config file, metric, versions
+SWEEP/trials/NAME/          the workdir of a trial, as of any run, and beside the run's files:
+    trial.json              name, overrides, config, needs
+    attempts.jsonl          a line for each start, and one for each end with its exit code
+    trial.log               what its processes printed
+    failed.json             why it is given up; --retry-failed takes that away
+    pruned.json             at which step and why it was stopped early
+    measured.json           what was measured on the finished run, by name
+"""
+
+import contextlib
+import dataclasses
+import enum
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vit_jax.sweeps.trials import NEEDS, SEED, Trial
+from vit_jax.train.sinks import read_metrics
+from vit_jax.workdir import Workdir, read_json, write_json
+
+
+class State(enum.StrEnum):
+    WAITING = "waiting"  # never begun
+    RUNNING = "running"  # a process holds its lock
+    INTERRUPTED = "interrupted"  # begun, and neither finished nor running
+    FINISHED = "finished"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialFolder:
+    """One trial's folder."""
+
+    workdir: Workdir
+
+    name = property(lambda self: self.workdir.path.name)
+    trial = property(lambda self: self.workdir.path / "trial.json")
+    attempts = property(lambda self: self.workdir.path / "attempts.jsonl")
+    log = property(lambda self: self.workdir.path / "trial.log")
+    failed = property(lambda self: self.workdir.path / "failed.json")
+    pruned = property(lambda self: self.workdir.path / "pruned.json")
+    measured = property(lambda self: self.workdir.path / "measured.json")
+
+    def state(self) -> State:
+        """A killed trial has no result, whatever it had reached."""
+        for file, state in (
+            (self.workdir.result, State.FINISHED),
+            (self.pruned, State.PRUNED),
+            (self.failed, State.FAILED),
+        ):
+            if file.is_file():
+                return state
+        if is_locked(self.workdir.lock):
+            return State.RUNNING
+        begun = self.attempts.is_file() or self.workdir.holds_training()
+        return State.INTERRUPTED if begun else State.WAITING
+
+    def record(self) -> "Record":
+        """All that is known of the trial so far."""
+        trial = read_json(self.trial)
+        result = self.workdir.read_result()
+        rows = read_metrics(self.workdir.metrics) if self.workdir.metrics.is_file() else []
+        state = self.state()
+        why = {State.FAILED: self.failed, State.PRUNED: self.pruned}.get(state)
+        return Record(
+            name=self.name,
+            overrides=trial["overrides"],
+            config=trial["config"],
+            state=state,
+            metrics=result["metrics"] if result else {},
+            measured=read_json(self.measured) if self.measured.is_file() else {},
+            rows=rows,
+            card=read_json(self.workdir.run) if self.workdir.run.is_file() else {},
+            attempts=read_lines(self.attempts),
+            reason=read_json(why)["reason"] if why else None,
+            workdir=self.workdir,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is known of a trial, for tables and reports.
+
+    Attributes:
+      metrics: of the last evaluation; empty until the run has finished.
+      measured: what was measured on the finished run afterwards.
+      rows: of metrics.jsonl: {'step': ..., 'train/loss': ..., 'test/top1': ...}.
+      card: run.json: versions, devices, command; empty until the run has begun.
+      attempts: {'event': 'start' or 'end', 'time': seconds since 1970, 'exit_code': ...}.
+      reason: why it failed or was pruned.
+    """
+
+    name: str
+    overrides: dict[str, Any]
+    config: dict[str, Any]
+    state: State
+    metrics: dict[str, float]
+    measured: dict[str, float]
+    rows: list[dict[str, float]]
+    card: dict[str, Any]
+    attempts: list[dict[str, Any]]
+    reason: str | None
+    workdir: Workdir
+
+    @property
+    def seed(self) -> int:
+        return self.config["train"].get("seed", 0)
+
+    @property
+    def step(self) -> int:
+        """The last step that was logged."""
+        return int(max((row["step"] for row in self.rows), default=0))
+
+    @property
+    def group(self) -> tuple[tuple[str, str], ...]:
+        """What it shares with the trials that differ from it in nothing but the seed."""
+        return tuple(
+            sorted(
+                (k, json.dumps(v, sort_keys=True)) for k, v in self.overrides.items() if k != SEED
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepFolder:
+    path: Path
+
+    sweep = property(lambda self: self.path / "sweep.json")
+    trials = property(lambda self: self.path / "trials")
+    lock = property(lambda self: self.path / ".lock")
+
+    @classmethod
+    def at(cls, path: str | Path) -> "SweepFolder":
+        return cls(Path(path).expanduser().resolve())
+
+    def trial(self, name: str) -> TrialFolder:
+        return TrialFolder(Workdir(self.trials / name))
+
+    def add(self, trial: Trial) -> TrialFolder:
+        """Writes what the trial is. The names of trials it needs become their workdirs."""
+        folder = self.trial(trial.name)
+        folder.workdir.path.mkdir(parents=True, exist_ok=True)
+        write_json(
+            folder.trial,
+            {
+                "name": trial.name,
+                "overrides": trial.overrides,
+                "config": self._resolved(trial.config),
+                "needs": list(trial.needs),
+            },
+        )
+        return folder
+
+    def _resolved(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: self._resolved(inner) for key, inner in value.items()}
+        if isinstance(value, str) and value.startswith(NEEDS):
+            return str(self.trials / value.removeprefix(NEEDS))
+        return value
+
+    def known(self) -> list[TrialFolder]:
+        """The trials that are there, in the order of their names."""
+        return [TrialFolder(Workdir(p.parent)) for p in sorted(self.trials.glob("*/trial.json"))]
+
+    def records(self) -> list[Record]:
+        return [folder.record() for folder in self.known()]
+
+
+def is_locked(path: Path) -> bool:
+    """Does a process hold the lock of `workdir.locked`?"""
+    if not path.is_file():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # some network file systems know no locks
+            return False
+        return False
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a last line that a kill cut short is left out."""
+    return list(_read_lines(path)) if path.is_file() else []
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
