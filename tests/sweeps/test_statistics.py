@@ -46,8 +46,8 @@ def test_difference_turns_with_its_groups_and_scales_with_the_unit(first, second
     one, other = difference(first, second), difference(second, first)
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
     for unit in (100.0, 1e-100):  # the square of such a variance is 0 in float64
-        scaled = difference(unit * first, unit * second)
-        assert (scaled.low, scaled.high) == pytest.approx((unit * one.low, unit * one.high), abs=0)
+        scaled, wanted = difference(unit * first, unit * second), (unit * one.low, unit * one.high)
+        assert (scaled.low, scaled.high) == pytest.approx(wanted, rel=1e-9, abs=0)
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():
