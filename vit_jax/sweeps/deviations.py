@@ -10,7 +10,7 @@ from typing import Any
 from vit_jax.sweeps.costs import spent
 from vit_jax.sweeps.findings import Findings
 from vit_jax.sweeps.folder import Record, State
-from vit_jax.sweeps.labels import listed
+from vit_jax.sweeps.labels import listed, plural
 
 NOT_COUNTED = {
     State.FAILED: "failed",
@@ -29,7 +29,7 @@ def found(findings: Findings) -> list[str]:
 def missing(findings: Findings) -> Iterator[str]:
     for state, words in NOT_COUNTED.items():
         if names := [r.name for r in findings.records if r.state == state]:
-            yield f"{_trials(len(names))} {_verb(words, len(names))}, and in no mean: " + (
+            yield f"{plural(len(names), 'trial')} {_verb(words, len(names))}, and in no mean: " + (
                 f"{listed(names)}."
             )
     for record in findings.records:
@@ -43,8 +43,9 @@ def repeated(findings: Findings) -> Iterator[str]:
         r.name for r in findings.records if findings.value(r) is not None and r.name not in counted
     ]
     if left:
-        yield f"{_trials(len(left))} repeated another one, seed included, and so count once: " + (
-            f"{listed(left)}."
+        yield (
+            f"{plural(len(left), 'trial')} repeated another one, seed included, and so count once: "
+            + (f"{listed(left)}.")
         )
 
 
@@ -52,7 +53,7 @@ def unequal_groups(findings: Findings) -> Iterator[str]:
     most = max((len(group.counted) for group in findings.groups), default=0)
     fewer = [group for group in findings.groups if len(group.counted) < most]
     if most > 1 and fewer:
-        told = [f"`{group.label}` {len(group.counted)}" for group in fewer[:8]]
+        told = [f"`{group.short_label(60)}` {len(group.counted)}" for group in fewer[:8]]
         rest = f" and {len(fewer) - 8} more" if len(fewer) > 8 else ""
         yield f"Groups have unequal numbers of seeds, {most} at most: {', '.join(told)}{rest}."
 
@@ -71,7 +72,7 @@ def resumed(findings: Findings) -> Iterator[str]:
     names = [record.name for record in findings.counted if spent(record).attempts > 1]
     if names:
         words = _verb("were interrupted and then resumed or begun again", len(names))
-        yield f"{_trials(len(names))} {words}: {listed(names)}."
+        yield f"{plural(len(names), 'trial')} {words}: {listed(names)}."
 
 
 def unscored(findings: Findings) -> Iterator[str]:
@@ -115,12 +116,10 @@ def _unequal(findings: Findings, what: str, read: Callable[[Record], Any]) -> It
         if record.card:
             counts[str(read(record))] = counts.get(str(read(record)), 0) + 1
     if len(counts) > 1:
-        told = ", ".join(f"{value} ({_trials(count)})" for value, count in sorted(counts.items()))
+        told = ", ".join(
+            f"{value} ({plural(count, 'trial')})" for value, count in sorted(counts.items())
+        )
         yield f"Trials differ in {what}: {told}."
-
-
-def _trials(count: int) -> str:
-    return f"{count} trial" + ("" if count == 1 else "s")
 
 
 def _verb(words: str, count: int) -> str:

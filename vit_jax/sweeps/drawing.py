@@ -60,7 +60,7 @@ class Drawn:
 
 def title(group: Group, limit: int) -> str:
     """'#3 learning_rate=0.001': by its rank, even where the rest is shortened."""
-    return f"#{group.rank} {shorten(group.label, limit)}"
+    return f"#{group.rank} {group.short_label(limit)}"
 
 
 def set_metric(axes: Any, side: str, findings: Findings, values: Sequence[float]) -> None:

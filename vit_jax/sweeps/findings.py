@@ -59,6 +59,8 @@ class Group:
 
     Attributes:
       rank: 1 for the best mean; groups without a mean come last.
+      name: that its trials were given; None where they are named after what they change.
+      settings: short name of each swept key -> the group's value, as text.
       overrides: what its first trial changes in the sweep's config, without the seed.
       records: all its trials, in the order of seeds.
       counted: those that are in the mean, and `values` their metric.
@@ -66,12 +68,23 @@ class Group:
     """
 
     rank: int
-    label: str
+    name: str | None
+    settings: Mapping[str, str]
     overrides: Mapping[str, Any]
     records: tuple[Record, ...]
     counted: tuple[Record, ...]
     values: tuple[float, ...]
     summary: Summary | None
+
+    @property
+    def label(self) -> str:
+        return self.short_label(None)
+
+    def short_label(self, limit: int | None) -> str:
+        """At most `limit` characters."""
+        text = self.name or labels.told(self.settings, limit=limit)
+        text = text or labels.stem(self.records[0].name)  # of a sweep that varies nothing
+        return text if limit is None else labels.shorten(text, limit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,10 +204,10 @@ def _draft(records: Sequence[Record], metric: Metric | None, short: Mapping[str,
     found = {record.name: metric.of(record) if metric else None for record in records}
     counted = tuple(_one_a_seed(r for r in records if found[r.name] is not None))
     values = tuple(found[record.name] for record in counted)
-    settings = {name: setting(records[0], key) for key, name in short.items()}
     return Group(
         rank=0,
-        label=labels.label(records, settings),
+        name=labels.own_name(records),
+        settings={name: labels.text_of(setting(records[0], k)) for k, name in short.items()},
         overrides={key: v for key, v in records[0].overrides.items() if key != SEED},
         records=tuple(records),
         counted=counted,

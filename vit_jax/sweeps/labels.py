@@ -11,23 +11,38 @@ from vit_jax.sweeps.statistics import Summary
 from vit_jax.sweeps.trials import NEEDS, name_of
 
 _SEED = re.compile(r"(^|,)seed=-?\d+(?=,|$)")
-_MANY = 6  # settings that a name of its own may be told with
+_LONGEST_KEY, _SHORTEST_KEY, _LONGEST_VALUE = 12, 4, 14  # characters, where not all fit
 
 
-def label(records: Sequence[Record], settings: Mapping[str, Any]) -> str:
-    """Of a group: the name that a person gave its trials, or the settings that set it apart.
-
-    Args:
-      records: the group's trials.
-      settings: short name of each swept key -> the group's value.
-    """
-    told = ", ".join(f"{name}={text_of(value)}" for name, value in settings.items())
+def own_name(records: Sequence[Record]) -> str | None:
+    """The name that a person or a search gave a group's trials; None for names of overrides."""
     names = {stem(record.name) for record in records}
     if len(names) > 1 or any(record.name == name_of(record.overrides) for record in records):
-        return told or "base"
-    (name,) = names
-    is_numbered = bool(re.search(r"\d", name)) and told and len(settings) <= _MANY
-    return f"{name}: {told}" if is_numbered and len(records) == 1 else name
+        return None
+    return names.pop()
+
+
+def told(settings: Mapping[str, str], *, limit: int | None = None) -> str:
+    """'learning_rate=0.01, depth=4' in at most `limit` characters.
+
+    Keys are cut before values, which tell groups apart; the last settings go where none of that
+    suffices.
+    """
+    text = ", ".join(f"{key}={value}" for key, value in settings.items())
+    if limit is None or len(text) <= limit:
+        return text
+    for length in range(_LONGEST_KEY, _SHORTEST_KEY - 1, -1):
+        parts = [_part(key, value, length) for key, value in settings.items()]
+        if len(", ".join(parts)) <= limit:
+            return ", ".join(parts)
+    while len(parts) > 1 and len(", ".join(parts)) + len(", …") > limit:
+        parts.pop()
+    return shorten(", ".join([*parts, "…"]), limit)
+
+
+def _part(key: str, value: str, length: int) -> str:
+    key = key if len(key) <= length else key[: length - 1] + "…"
+    return f"{key}={shorten(value, _LONGEST_VALUE)}"
 
 
 def stem(name: str) -> str:
@@ -81,7 +96,11 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def listed(names: Sequence[str], *, most: int = 8) -> str:
     """'`a`, `b` and 3 more'."""
-    told = ", ".join(f"`{name}`" for name in names[:most])
-    return told + (f" and {len(names) - most} more" if len(names) > most else "")
+    text = ", ".join(f"`{name}`" for name in names[:most])
+    return text + (f" and {len(names) - most} more" if len(names) > most else "")

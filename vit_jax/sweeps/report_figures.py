@@ -15,11 +15,12 @@ from vit_jax.sweeps import importance, report_parallel
 from vit_jax.sweeps.drawing import BEST, COLOURS, GREY, WIDTH, Drawing, Picture, set_metric, title
 from vit_jax.sweeps.findings import Findings, Group, setting
 from vit_jax.sweeps.folder import Record
-from vit_jax.sweeps.labels import shorten
+from vit_jax.sweeps.labels import plural, shorten
 from vit_jax.sweeps.swept_axes import SweptAxis, make_axis
 
 NAMED = len(COLOURS)  # groups with a colour of their own
 MOST_ROWS = 40  # of groups in one picture
+FEW_VALUES = 12  # of a setting whose trials have a mean for each
 PANELS = 5  # settings on one page
 
 
@@ -49,8 +50,10 @@ def curves(findings: Findings) -> Drawing:
         frameon=False,
     )
     others = len(findings.groups) - told
-    note = f"Grey: the {others} other groups. " if others else ""
-    return Drawing([figure], note=f"{note}Dotted: trials that are in no mean.")
+    notes = [f"Grey: the {plural(others, 'other group')}."] if others else []
+    if any(record.rows and record not in findings.counted for record in findings.records):
+        notes.append("Dotted: trials that are in no mean.")
+    return Drawing([figure], note=" ".join(notes))
 
 
 def seeds(findings: Findings) -> Drawing:
@@ -69,7 +72,7 @@ def seeds(findings: Findings) -> Drawing:
                 group.summary.mean, row, xerr=group.summary.std, fmt="|", ms=9, color="black",
                 elinewidth=1.1, capsize=2.5,
             )  # fmt: skip
-    axes.set_yticks(range(len(shown)), [title(group, 34) for group in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [title(group, 38) for group in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     set_metric(axes, "x", findings, [value for group in shown for value in group.values])
     axes.grid(alpha=0.3)
@@ -146,17 +149,17 @@ def _draw_group(axes: Any, group: Group, name: str) -> None:
         if not (points := series(record, name)):
             continue
         style = "-" if record in group.counted else ":"
-        marker = "." if len(points) < 8 else ""
+        marker = "." if len(points) < 8 else None
         own_label = None if mean else label
         axes.plot(
-            *zip(*points, strict=True), style + marker, color=colour, lw=0.8, ms=4, label=own_label,
-            alpha=0.6 if is_named else 0.35,
+            *zip(*points, strict=True), ls=style, marker=marker, color=colour, lw=0.8, ms=4,
+            label=own_label, alpha=0.6 if is_named else 0.35,
         )  # fmt: skip
         label = label if mean else None
     if mean:
-        marker = "o" if len(mean) == 1 else ""
-        width = 2.2 if is_named else 1.0
-        axes.plot(*zip(*mean, strict=True), "-" + marker, color=colour, lw=width, label=label)
+        look = dict(lw=2.2) if is_named else dict(lw=1.0, alpha=0.6)
+        marker = "o" if len(mean) == 1 else None
+        axes.plot(*zip(*mean, strict=True), marker=marker, color=colour, label=label, **look)
 
 
 def _limit(axes: Any, values: Sequence[float]) -> None:
@@ -186,8 +189,10 @@ def _slice_page(findings: Findings, keys: Sequence[str], counted: Sequence[Recor
 
 
 def _draw_means(axes: Any, axis: SweptAxis, values: Sequence[float]) -> None:
-    """A dash at the mean of the trials that share a value, where several do."""
+    """A dash at the mean of the trials that share a value, of settings with a few values."""
     places, array = np.asarray(axis.places), np.asarray(values)
+    if len(set(axis.places)) > FEW_VALUES:
+        return
     for place in sorted(set(axis.places)):
         if (here := places == place).sum() > 1:
             axes.plot(

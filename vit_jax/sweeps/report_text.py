@@ -13,11 +13,12 @@ from vit_jax.sweeps.costs import Cost
 from vit_jax.sweeps.drawing import Drawn
 from vit_jax.sweeps.findings import Findings, Group
 from vit_jax.sweeps.folder import State
-from vit_jax.sweeps.labels import duration, number, shorten, spread, text_of
+from vit_jax.sweeps.labels import duration, number, plural, shorten, spread, text_of
 from vit_jax.sweeps.statistics import difference
 
 MOST_ROWS = 30  # of a table
 MOST_SECTIONS = 12  # groups up to which each has a section of its own
+BEST_SECTIONS = 5  # of more groups
 MOST_REASONS = 20
 COMPARED = 5  # groups that the best one is held against
 LONGEST = 64  # characters of a label in a table
@@ -47,7 +48,10 @@ def markdown(
 def heading(findings: Findings) -> str:
     counts = collections.Counter(record.state for record in findings.records)
     told = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-    lines = [f"# Sweep {findings.folder.path.name}", f"{len(findings.records)} trials: {told}."]
+    lines = [
+        f"# Sweep {findings.folder.path.name}",
+        f"{plural(len(findings.records), 'trial')}: {told}.",
+    ]
     if findings.metric is None:
         return "\n\n".join([*lines, "No metric is known yet."])
     lines.append(
@@ -57,7 +61,9 @@ def heading(findings: Findings) -> str:
         return "\n\n".join([*lines, "No trial counts yet, so there is no mean."])
     best = findings.groups[0]
     seeds = f"n = {len(best.counted)}"
-    lines.append(f"Best: {code(best.label)} with **{spread(best.summary)}** ({seeds}).")
+    lines.append(
+        f"Best: {code(best.short_label(2 * LONGEST))} with **{spread(best.summary)}** ({seeds})."
+    )
     return "\n\n".join(lines)
 
 
@@ -66,7 +72,7 @@ def groups_table(findings: Findings) -> str:
         return ""
     groups = findings.groups[:MOST_ROWS]
     rows = [
-        [str(g.rank), code(shorten(g.label, LONGEST)), spread(g.summary), str(len(g.counted))]
+        [str(g.rank), code(g.short_label(LONGEST)), spread(g.summary), str(len(g.counted))]
         for g in groups
     ]
     lines = ["## Groups", table(["#", "group", findings.metric.name, "n"], rows)]
@@ -86,8 +92,13 @@ def order(findings: Findings) -> str:
         for group in groups[1 : 1 + COMPARED]
         if (interval := difference(groups[0].values, group.values)) is not None
     ]
-    if not compared:
+    if len(groups) < 2:
         return ""
+    if not compared:
+        return (
+            "## How sure the order is\n\nNot known: it takes two seeds or more of the best group "
+            "and of another one, and values that differ."
+        )
     rows = [
         [f"#{group.rank}", number(found.estimate), f"{number(found.low)} to {number(found.high)}"]
         for group, found in compared
@@ -115,11 +126,10 @@ def pictures_text(pictures: Sequence[Drawn]) -> str:
 
 
 def sections(findings: Findings) -> str:
-    """One for each group, where the table could not say all of it."""
+    """One for each group, or for the best few of many: the table cannot say all."""
     groups = findings.groups
-    if len(groups) > MOST_SECTIONS or all(len(group.records) == 1 for group in groups):
-        return ""
-    return "\n\n".join(section(findings, group) for group in groups)
+    shown = groups if len(groups) <= MOST_SECTIONS else groups[:BEST_SECTIONS]
+    return "\n\n".join(["## In detail", *(section(findings, group) for group in shown)])
 
 
 def section(findings: Findings, group: Group) -> str:
@@ -129,7 +139,7 @@ def section(findings: Findings, group: Group) -> str:
         + ("" if record.state == State.FINISHED else f" ({record.state})")
         for record in group.records
     ]
-    return f"### #{group.rank} {code(shorten(group.label, LONGEST))}\n\n{bullets(lines)}"
+    return f"### #{group.rank} {code(group.short_label(LONGEST))}\n\n{bullets(lines)}"
 
 
 def without_result(findings: Findings) -> str:
@@ -141,11 +151,11 @@ def without_result(findings: Findings) -> str:
 
 
 def cost_lines(findings: Findings, cost: Cost) -> Iterator[str]:
-    yield f"{cost.attempts} attempts at {len(findings.records)} trials"
+    yield f"{plural(cost.attempts, 'attempt')} at {plural(len(findings.records), 'trial')}"
     yield f"{duration(cost.seconds)} of wall time, the trials' one after another"
     yield f"{cost.device_hours:.3g} device-hours on {', '.join(cost.devices) or 'devices unknown'}"
     if cost.unknown:
-        yield f"{cost.unknown} attempts run or left no end behind: their time is not in the sums"
+        yield f"{plural(cost.unknown, 'attempt')} without a known end: their time is not in the sums"
     if cost.has_jobs:
         yield "the time of a cluster's job begins when it is submitted: waiting is in the sums"
 

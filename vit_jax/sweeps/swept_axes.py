@@ -76,11 +76,16 @@ def _numbers(values: Sequence[float], is_log: bool) -> tuple[Mapping[float, floa
     change = math.log if is_log else float
     span = change(high) - change(low)
     at = lambda value: 0.5 if not span else (change(value) - change(low)) / span  # noqa: E731
-    shown = distinct if len(distinct) <= FEW else _round_numbers(low, high, is_log)
+    is_whole = all(isinstance(value, int) for value in values)
+    shown = (
+        distinct
+        if len(distinct) <= FEW
+        else _round_numbers(low, high, is_log=is_log, is_whole=is_whole)
+    )
     return {v: at(v) for v in distinct}, [(at(v), f"{v:.4g}") for v in shown]
 
 
-def _round_numbers(low: float, high: float, is_log: bool) -> list[float]:
+def _round_numbers(low: float, high: float, *, is_log: bool, is_whole: bool) -> list[float]:
     from matplotlib import ticker  # slow to import
 
     if is_log:
@@ -89,7 +94,7 @@ def _round_numbers(low: float, high: float, is_log: bool) -> list[float]:
         if len(decades) > 4:
             found = 10.0 ** np.asarray(decades)
     else:
-        found = ticker.MaxNLocator(5).tick_values(low, high)
+        found = ticker.MaxNLocator(5, integer=is_whole).tick_values(low, high)
     inside = found[(found >= low) & (found <= high)]
     return [float(value) for value in inside] if len(inside) > 1 else [low, high]
 
