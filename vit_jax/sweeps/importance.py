@@ -123,40 +123,35 @@ def tree_effects(tree, inputs: np.ndarray) -> np.ndarray | None:
         return None
     values = [np.unique(column, return_counts=True) for column in inputs.T]
     weights = [counts / counts.sum() for _, counts in values]
-    inside = _leaf_boxes(tree, [value for value, _ in values])
     leaves = np.flatnonzero(tree.children_left < 0)
+    inside = _boxes(tree, [value for value, _ in values])[leaves]
+    along = np.split(inside, np.cumsum([len(weight) for weight in weights])[:-1], axis=1)
     heights = tree.value[leaves, 0, 0]
     # The share of each leaf's box along each setting, [leaves, d], and of the whole box.
-    sides = np.stack([inside[d][leaves] @ weight for d, weight in enumerate(weights)], 1)
+    sides = np.stack([box @ weight for box, weight in zip(along, weights, strict=True)], 1)
     volumes = sides.prod(1)
     mean = volumes @ heights
     variance = volumes @ (heights - mean) ** 2
     if variance <= 0:
         return None
     effects = []
-    for d, weight in enumerate(weights):
-        others = np.delete(sides, d, axis=1).prod(1)
-        marginal = (others * heights) @ inside[d][leaves]
+    for d, (box, weight) in enumerate(zip(along, weights, strict=True)):
+        marginal = (np.delete(sides, d, axis=1).prod(1) * heights) @ box
         effects.append(weight @ (marginal - mean) ** 2 / variance)
     return np.asarray(effects)
 
 
-def _leaf_boxes(tree, values: list[np.ndarray]) -> list[np.ndarray]:
-    """For each setting, f64[nodes, values]: 1 where a node's box has that value."""
-    inside = [np.ones((tree.node_count, len(value))) for value in values]
+def _boxes(tree, values: list[np.ndarray]) -> np.ndarray:
+    """f64[nodes, all values]: 1 where a node's box has that value of that setting."""
+    starts = np.cumsum([0, *map(len, values)])
+    inside = np.ones((tree.node_count, starts[-1]))
     for node in range(tree.node_count):  # children come after their parents
-        left, right, feature = (
-            tree.children_left[node],
-            tree.children_right[node],
-            tree.feature[node],
-        )
-        if left < 0:
-            continue
-        for box in inside:
-            box[left] = box[right] = box[node]
-        is_left = values[feature] <= tree.threshold[node]
-        inside[feature][left] *= is_left
-        inside[feature][right] *= ~is_left
+        left, right, d = tree.children_left[node], tree.children_right[node], tree.feature[node]
+        if left >= 0:
+            inside[left] = inside[right] = inside[node]
+            is_left, columns = values[d] <= tree.threshold[node], slice(starts[d], starts[d + 1])
+            inside[left, columns] *= is_left
+            inside[right, columns] *= ~is_left
     return inside
 
 

@@ -155,7 +155,7 @@ def cost_lines(findings: Findings, cost: Cost) -> Iterator[str]:
     yield f"{duration(cost.seconds)} of wall time, the trials' one after another"
     yield f"{cost.device_hours:.3g} device-hours on {', '.join(cost.devices) or 'devices unknown'}"
     if cost.unknown:
-        yield f"{plural(cost.unknown, 'attempt')} without a known end: their time is not in the sums"
+        yield f"{plural(cost.unknown, 'attempt')} without a known end, whose time is in no sum"
     if cost.has_jobs:
         yield "the time of a cluster's job begins when it is submitted: waiting is in the sums"
 
