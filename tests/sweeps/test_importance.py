@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+import synthetic_sweeps as synthetic
 from sklearn.tree import DecisionTreeRegressor
 
-import synthetic_sweeps as synthetic
 from vit_jax.sweeps import importance
 from vit_jax.sweeps.findings import NOT_SET, gather
 from vit_jax.sweeps.folder import State
