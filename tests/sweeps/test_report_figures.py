@@ -12,9 +12,9 @@ from vit_jax.sweeps.report_figures import PICTURES
 
 
 def many_long_names(path):
-    """120 trials, 20 settings with long names, each in two thirds of the trials."""
+    """105 trials, 20 settings with long names, each in two thirds of the trials."""
     folder = synthetic.new_sweep(path)
-    for i in range(120):
+    for i in range(105):
         changed = {
             f"task.model.a_setting_whose_name_is_rather_long_{k}": (i * (k + 3)) % 7 * 10.0**k
             for k in range(20)
@@ -31,7 +31,7 @@ def exploded(path):
     folder = synthetic.new_sweep(path, metric="test/loss")
     for i, loss in enumerate((0.011, 0.3, 2.3, 2e6)):
         for seed in (0, 1):
-            changed = {"optimizer.learning_rate": 10.0 ** (i - 4), "train.seed": seed}
+            changed = {"optimizer.weight_decay": (0, 1e-4, 1e-3, 1e-1)[i], "train.seed": seed}
             synthetic.add(folder, changed, 1 - loss * (1 + 0.1 * seed))
     return folder
 

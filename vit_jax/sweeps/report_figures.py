@@ -16,7 +16,7 @@ from vit_jax.sweeps.drawing import BEST, COLOURS, GREY, WIDTH, Drawing, Picture,
 from vit_jax.sweeps.findings import Findings, Group, setting
 from vit_jax.sweeps.folder import Record
 from vit_jax.sweeps.labels import plural, shorten
-from vit_jax.sweeps.swept_axes import SweptAxis, make_axis
+from vit_jax.sweeps.swept_axes import SweptAxis, make_axis, spans_decades
 
 NAMED = len(COLOURS)  # groups with a colour of their own
 MOST_ROWS = 40  # of groups in one picture
@@ -51,7 +51,7 @@ def curves(findings: Findings) -> Drawing:
     )
     others = len(findings.groups) - told
     notes = [f"Grey: the {plural(others, 'other group')}."] if others else []
-    if any(record.rows and record not in findings.counted for record in findings.records):
+    if any(r.rows and r not in group.counted for group in findings.groups for r in group.records):
         notes.append("Dotted: trials that are in no mean.")
     return Drawing([figure], note=" ".join(notes))
 
@@ -163,11 +163,16 @@ def _draw_group(axes: Any, group: Group, name: str) -> None:
 
 
 def _limit(axes: Any, values: Sequence[float]) -> None:
-    """Cuts what lies far outside: one trial that exploded would flatten all others."""
+    """Cuts what lies far outside, since one trial that exploded would flatten all others.
+
+    Where many lie far apart the axis is logarithmic.
+    """
     low, high = np.quantile(values, (0.03, 0.97)) if values else (0.0, 0.0)
     room = high - low
     if room and (max(values) > high + 3 * room or min(values) < low - 3 * room):
         axes.set_ylim(max(min(values), low - room / 2), min(max(values), high + room / 2))
+    elif values and spans_decades(values, decades=3):
+        axes.set_yscale("log")
 
 
 def _slice_page(findings: Findings, keys: Sequence[str], counted: Sequence[Record]) -> Any:
