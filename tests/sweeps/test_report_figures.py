@@ -1,5 +1,7 @@
 """Pictures of sweeps show data in every panel and text that can be read, or are left out."""
 
+import json
+
 import pytest
 import synthetic_sweeps as synthetic
 from figure_checks import check, data_points
@@ -94,6 +96,18 @@ def test_curves_have_a_line_a_trial_and_a_thick_mean_of_those_that_count(tmp_pat
         best = max(thick, key=lambda line: line.get_zorder() and axes.lines.index(line))
         (trial,) = findings.groups[0].counted
         assert list(zip(*best.get_data(), strict=True)) == report_figures.series(trial, name)
+
+
+def test_where_the_metric_was_evaluated_once_another_evaluation_has_the_curve(tmp_path):
+    folder = synthetic.new_sweep(tmp_path / "sweep")
+    name = synthetic.add(folder, {}, steps=(100,))
+    assert report_figures.curve_names(gather(folder)) == ["train/loss"]
+    (drawing,) = (picture.draw(gather(folder)) for picture in PICTURES if picture.file == "curves")
+    assert "`test/top1` was evaluated once" in drawing.note
+    rows = [{"step": step, "validation/top1": 0.1} for step in (50, 100)]
+    path = folder.trial(name).workdir.metrics
+    path.write_text(path.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+    assert report_figures.curve_names(gather(folder)) == ["validation/top1", "train/loss"]
 
 
 def test_the_mean_is_over_steps_that_all_seeds_have(tmp_path):

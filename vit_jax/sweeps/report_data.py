@@ -1,8 +1,9 @@
 """A sweep's report for programs: CSV with a line a trial, and JSON with everything.
 
 A cell of the CSV is a value as JSON has it (1e-3, true, null, [1, 2]), or text as it is; text that
-would read as another value, or has several lines, is quoted as in JSON. An empty cell is what is not known. Columns with
-a dot are overrides, with a slash metrics; what was measured afterwards is measured/NAME.
+would read as another value, or has several lines, is quoted as in JSON. An empty cell is what is
+not known. Columns with a dot are overrides, with a slash metrics; what was measured afterwards is
+measured/NAME.
 """
 
 import csv

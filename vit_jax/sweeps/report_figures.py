@@ -26,8 +26,7 @@ PANELS = 5  # settings on one page
 
 def curves(findings: Findings) -> Drawing:
     """Metric and training loss over the steps: a thin line a trial, a thick one a group's mean."""
-    names = ["train/loss"] if findings.metric is None else [findings.metric.name, "train/loss"]
-    names = [name for name in dict.fromkeys(names) if _most_points(findings, name) > 1]
+    names = curve_names(findings)
     if not names:
         return Drawing(why_not="no trial has logged more than one step yet")
     told = min(NAMED, len(findings.groups))
@@ -38,6 +37,7 @@ def curves(findings: Findings) -> Drawing:
             _draw_group(axes, group, name)
         _limit(axes, [v for r in findings.records for _, v in series(r, name)])
         axes.set_title(name, fontsize=10)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("step")
     handles = {h.get_label(): h for axes in panels for h in axes.get_legend_handles_labels()[0]}
@@ -50,7 +50,10 @@ def curves(findings: Findings) -> Drawing:
         frameon=False,
     )
     others = len(findings.groups) - told
-    notes = [f"Grey: the {plural(others, 'other group')}."] if others else []
+    notes = []
+    if findings.metric and findings.metric.name not in names:
+        notes.append(f"`{findings.metric.name}` was evaluated once, and so has no curve.")
+    notes += [f"Grey: the {plural(others, 'other group')}."] if others else []
     if any(r.rows and r not in group.counted for group in findings.groups for r in group.records):
         notes.append("Dotted: trials that are in no mean.")
     return Drawing([figure], note=" ".join(notes))
@@ -134,6 +137,17 @@ def mean_series(records: Sequence[Record], name: str) -> list[tuple[int, float]]
     all_series = [dict(series(record, name)) for record in records]
     steps = set.intersection(*map(set, all_series)) if all_series else set()
     return [(s, float(np.mean([values[s] for values in all_series]))) for s in sorted(steps)]
+
+
+def curve_names(findings: Findings) -> list[str]:
+    """The metric, or what is like it in another evaluation, and the training loss, where logged."""
+    metric = findings.metric.name if findings.metric else ""
+    logged = sorted({name for record in findings.records for row in record.rows for name in row})
+    ending = f"/{metric.rpartition('/')[2]}"
+    alike = [name for name in logged if name.endswith(ending) and not name.startswith("train/")]
+    drawable = [n for n in [metric, *alike] if _most_points(findings, n) > 1]
+    last = ["train/loss"] if _most_points(findings, "train/loss") > 1 else []
+    return list(dict.fromkeys([*drawable[:1], *last]))
 
 
 def _most_points(findings: Findings, name: str) -> int:
