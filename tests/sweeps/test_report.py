@@ -185,6 +185,16 @@ def test_json_is_strict_where_a_metric_is_not_finite(value, tmp_path):
     assert found["groups"][0]["summary"] is None
 
 
+def test_a_sweep_that_has_not_begun_knows_no_metric(tmp_path):
+    folder = synthetic.new_sweep(tmp_path / "sweep", metric=None)
+    synthetic.add(folder, {"optimizer.learning_rate": 0.1}, state=State.WAITING)
+    report.write(folder)
+    assert all(check_pictures(folder).values())
+    assert "No metric is known yet." in read(folder, "report.md")
+    found = json.loads(read(folder, "report.json"))
+    assert found["metric"] is found["direction"] is None and found["cost"]["attempts"] == 0
+
+
 def test_there_is_no_report_of_nothing(tmp_path):
     with pytest.raises(InputError, match="holds no trials"):
         report.write(SweepFolder.at(tmp_path))

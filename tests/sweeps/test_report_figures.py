@@ -14,12 +14,12 @@ from vit_jax.sweeps.report_figures import PICTURES
 
 
 def many_long_names(path):
-    """105 trials, 20 settings with long names, each in two thirds of the trials."""
+    """105 trials, 16 settings with long names, each in two thirds of the trials."""
     folder = synthetic.new_sweep(path)
     for i in range(105):
         changed = {
             f"task.model.a_setting_whose_name_is_rather_long_{k}": (i * (k + 3)) % 7 * 10.0**k
-            for k in range(20)
+            for k in range(16)
             if (i + k) % 3
         }
         changed["data.source"] = f"folder:some/where/far/away/with/a/long/path/{i % 15}"
@@ -51,7 +51,7 @@ CASES = {
     synthetic.random_search: dict(curves=1, seeds=1, parallel=1, slices=2, importance=1),
     synthetic.one_trial: {"curves": 1},
     synthetic.unfinished: {"curves": 1},
-    many_long_names: {"curves": 1, "seeds": 1, "parallel": 1, "slices": 5},
+    many_long_names: {"curves": 1, "seeds": 1, "parallel": 1, "slices": 4},
     exploded: {"curves": 1, "seeds": 1, "slices": 1},
     unfinished_single: {},
 }
