@@ -80,7 +80,8 @@ def run_search(
     make_pruner = study.PRUNERS[settings.pruner]
     how = dataclasses.replace(how, workers=how.workers or 1)  # all at once would learn nothing
     told = dataclasses.asdict(settings)
-    with opened(folder, dataclasses.replace(about, base=base, metric=settings.metric, search=told)):
+    about = dataclasses.replace(about, base=base, metric=settings.metric, search=told)
+    with opened(folder, about):
         found = study.open_study(
             folder, metric=settings.metric, storage=settings.storage, pruner=make_pruner()
         )
