@@ -198,9 +198,7 @@ def test_a_failure_says_why_stops_no_other_and_can_be_tried_again(tmp_path):
 def test_new_trials_may_be_added_and_contradictions_are_refused(tmp_path):
     run(tmp_path, [trial("a")])
     assert run(tmp_path, [trial("a"), trial("b")]).counts == {State.FINISHED: 2}
-    with pytest.raises(
-        InputError, match="'a' .* begun with another config: task.x: 0.0"
-    ):
+    with pytest.raises(InputError, match="'a' .* begun with another config: task.x: 0.0"):
         run(tmp_path, [trial("a", x=0.5)])
     about = About(base={"train": {"seed": 1}})
     run_trials(SweepFolder.at(tmp_path), [trial("a")], how=How(), about=about)
