@@ -1,4 +1,4 @@
-"""A sweep through a real Slurm of one node: arrays, needs in waves, and jobs that are found again."""
+"""A sweep through a real Slurm of one node: arrays, waves of needs, and jobs found again."""
 
 import json
 import signal
