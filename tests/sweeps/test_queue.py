@@ -207,6 +207,13 @@ def test_new_trials_may_be_added_and_contradictions_are_refused(tmp_path):
         run_trials(SweepFolder.at(tmp_path), [trial("a")], how=How(), about=about)
 
 
+def test_trials_that_a_sweep_has_no_more_wait_for_nobody(tmp_path):
+    SweepFolder.at(tmp_path).add(trial("old"))
+    outcome = run(tmp_path, [trial("new")])
+    assert outcome.exit_code == 0 and outcome.counts == {State.FINISHED: 1}
+    assert states(SweepFolder.at(tmp_path))["old"] == State.WAITING
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinities on this system")
 @pytest.mark.parametrize("workers", range(1, 9))
 def test_cores_are_shared_evenly(workers, monkeypatch):

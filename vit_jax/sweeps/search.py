@@ -88,7 +88,8 @@ def run_search(
         search = Search(folder, base, space, settings, found)
         if how.retry_failed:
             search.retry_failed()
-        return run(folder, search, how, about, console)
+        is_stopped = not run(folder, search, how, about, console)
+    return Outcome.of(folder.known(), is_stopped=is_stopped)
 
 
 def check(base: Mapping[str, Any], settings: SearchSettings) -> None:
