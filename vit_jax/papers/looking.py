@@ -1,4 +1,4 @@
-"""Finished runs brought back to look inside, each and each of its splits once while it is of use."""
+"""Finished runs brought back to look inside; what was found is kept while it may be of use."""
 
 import functools
 import math

@@ -77,12 +77,14 @@ def mean_attention_distance(
     """Of a layer's heads, in pixels; layers count from 0, or from the end if negative."""
 
     def measure(workdir: Path) -> float:
-        return float(
-            _layer(distance_of(workdir, split=split or "test", count=images), layer).mean()
-        )
+        return float(heads_of(workdir, layer, split, images).mean())
 
-    which = f"layer_{layer}" if layer >= 0 else f"layer_{-layer}_from_end"
-    return named(measure, f"mean_attention_distance_{which}", split=split, images=_unusual(images))
+    return named(
+        measure,
+        f"mean_attention_distance_{layer_text(layer)}",
+        split=split,
+        images=_unusual(images),
+    )
 
 
 @functools.cache
@@ -92,11 +94,14 @@ def attention_distance_range(
     """Pixels between the heads of a layer that attend furthest and nearest."""
 
     def measure(workdir: Path) -> float:
-        heads = _layer(distance_of(workdir, split=split or "test", count=images), layer)
-        return float(np.ptp(heads))
+        return float(np.ptp(heads_of(workdir, layer, split, images)))
 
-    which = f"layer_{layer}" if layer >= 0 else f"layer_{-layer}_from_end"
-    return named(measure, f"attention_distance_range_{which}", split=split, images=_unusual(images))
+    return named(
+        measure,
+        f"attention_distance_range_{layer_text(layer)}",
+        split=split,
+        images=_unusual(images),
+    )
 
 
 @functools.cache
@@ -126,11 +131,17 @@ def similarity_of(workdir: Path) -> np.ndarray:
     return embeddings.position_similarity(positions, run.grid)
 
 
-def _layer(distance: np.ndarray, layer: int) -> np.ndarray:
-    if not -len(distance) <= layer < len(distance):
-        depth = len(distance)
+def heads_of(workdir: Path, layer: int, split: str | None, images: int) -> np.ndarray:
+    """[h]: mean attention distance of each head of a layer."""
+    distance = distance_of(workdir, split=split or "test", count=images)
+    depth = len(distance)
+    if not -depth <= layer < depth:
         raise InputError(f"layer is {layer}; allowed: {-depth} to {depth - 1}.")
     return distance[layer]
+
+
+def layer_text(layer: int) -> str:
+    return f"layer_{layer}" if layer >= 0 else f"layer_{-layer}_from_end"
 
 
 def _unusual(images: int) -> int | None:
