@@ -1,16 +1,14 @@
 """Command-line flags whose mistakes become one sentence."""
 
 import ast
-import runpy
 import sys
-import traceback
 from collections.abc import Container
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
+from vit_jax.config_files import load_config
 from vit_jax.errors import InputError
 
 CONFIG, OVERRIDE = "--config=", "--config."
@@ -54,38 +52,6 @@ def given(values: flags.FlagValues, *, without: Container[str]) -> list[str]:
     """The flags that were set, as arguments of another command."""
     names = [name for name in values if values[name].present and name not in without]
     return [values[name].serialize() for name in names]
-
-
-def load_config(argument: str) -> ConfigDict:
-    """The config of 'FILE' or 'FILE:ARG', from the file's `get_config(ARG)`."""
-    name, _, value = argument.partition(":")
-    file = Path(name)
-    if not file.is_file():
-        raise InputError(f"there is no config file {name}; allowed: a Python file, see configs/.")
-    # Configs may import `configs.common`, wherever the command is called from.
-    sys.path.insert(0, str(file.resolve().parent.parent))
-    try:
-        module = runpy.run_path(str(file))
-        if "get_config" not in module:
-            raise InputError(f"{name} has no function get_config(arg).")
-        config = module["get_config"](value)
-    except (InputError, ValueError) as error:  # the config's own words about its argument
-        raise InputError(f"--config={argument}: {error}") from error
-    except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{line.filename}, line {line.lineno}"
-        raise InputError(
-            f"--config={argument} cannot be read: {type(error).__name__}: {error} ({place})."
-        ) from error
-    finally:
-        del sys.path[0]
-    config = config.to_dict() if isinstance(config, ConfigDict) else config
-    if not isinstance(config, dict):
-        raise InputError(
-            f"get_config of {name} returned {type(config).__name__}; allowed: a ConfigDict."
-        )
-    # A new one, which is not locked: whether a key exists is for its builder to say.
-    return ConfigDict(config)
 
 
 def set_leaf(config: ConfigDict, path: str, value: Any, *, given: str) -> None:
