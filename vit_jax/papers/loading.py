@@ -97,7 +97,9 @@ def check_names(names: Sequence[str], where: str) -> Mapping[str, None]:
         raise InputError(f"{where}: there are none; allowed: at least one.")
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{where}: {name!r} is there {names.count(name)} times; allowed: once.")
+            raise InputError(
+                f"{where}: {name!r} is there {names.count(name)} times; allowed: once."
+            )
     return dict.fromkeys(names)
 
 
