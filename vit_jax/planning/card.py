@@ -144,6 +144,7 @@ def as_on(
             num_queries=tokens["sequence"],
             num_keys=tokens["sequence"],
             dtype=str(block.dtype),
+            has_bias=setting(learner, "position_embedding") == "relative",
         )
         found.append(f"attention on {name}: {choice}")
         config = search.set_key(config, ATTENTION, kernel := choice.name)
