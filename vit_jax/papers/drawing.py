@@ -22,6 +22,7 @@ def draw(outcome: Mapping[str, Any], target: Path) -> bool:
     for axes, column in zip(places, panels, strict=True):
         draw_column(axes, column)
     figure.suptitle(f"{outcome['title']} ({outcome['scale']})", fontsize=10)
+    figure.supxlabel("blue: seeds; black: mean ± standard deviation; red: the paper", fontsize=7)
     figure.savefig(target, dpi=120)
     return True
 

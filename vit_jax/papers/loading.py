@@ -1,5 +1,6 @@
 """From a file with `get_table()` to a table whose every name has been checked."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class TableFile:
         try:
             config = config_files.load_config(row.config, root=self.root).to_dict()
             for key, value in row.overrides.items():
-                set_key(config, key, value)
+                set_key(config, key, copy.deepcopy(value))  # later keys may go into it
             if seed is not None:
                 set_key(config, SEED, seed)
             return experiment.plain(config)
