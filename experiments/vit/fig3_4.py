@@ -64,8 +64,8 @@ def small() -> Scale:
             ),
         ],
         deviations=[
-            "at most 57,000 images of Fashion-MNIST for 9 to 303 million of JFT, and accuracy of the "
-            "training's own task for five images a class of ImageNet",
+            "at most 57,000 images of Fashion-MNIST for 9 to 303 million of JFT, and accuracy of "
+            "the training's own task for five images a class of ImageNet",
             "equal steps for all sizes, without the paper's early stopping",
         ],
     )

@@ -81,8 +81,8 @@ def small() -> Scale:
             ),
         ],
         deviations=[
-            "57,000 images of Fashion-MNIST for 303 million; accuracy of the training's own task for "
-            "transfer to five data sets",
+            "57,000 images of Fashion-MNIST for 303 million; accuracy of the training's own task "
+            "for transfer to five data sets",
             "one learning rate for all, that of the ViT",
         ],
     )

@@ -18,7 +18,8 @@ def trials_of(file: TableFile, scale: Scale) -> dict[Cell, Trial]:
     row that is not trained.
     """
     found: dict[Cell, Trial] = {}
-    if all(column.analytic for column in scale.columns):
+    is_run = any(row.kind == Kind.TRAINED for row in scale.rows)
+    if not is_run or all(column.analytic for column in scale.columns):
         return found
     same: dict[str, Trial] = {}
     for row in scale.rows:
@@ -26,8 +27,7 @@ def trials_of(file: TableFile, scale: Scale) -> dict[Cell, Trial]:
             trial = make_trial(file, row, seed, found)
             whole = json.dumps(trial.config, sort_keys=True, default=list)
             found[row.name, seed] = same.setdefault(whole, trial)
-    if found:
-        check_trials(distinct(found))
+    check_trials(distinct(found))
     return found
 
 
