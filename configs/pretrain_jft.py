@@ -9,7 +9,7 @@ are the weights, so `plan` alone can use this: it says what each cell of Table 6
 The loss, the head's bias, the layer before the head and the rate's end are those of
 `pretrain_i21k.py`, from the same authors' issues; of ResNets none of that is told, and a tanh layer
 they never had. The ResNets are those of BiT with group norm, and the hybrids have them before a
-patch of one pixel: /32 the four stages of a ResNet-50, /16 three, the third with the fourth's units.
+patch of one pixel: /32 all stages of a ResNet-50, /16 three, the third with the fourth's units.
 Expected is the compute of Table 6, e.g. 1567 exaFLOPs for L16,14; see experiments/vit/table6.py.
 L/16 took the authors 680 and H/14 2,500 TPUv3-core-days (Table 2).
 """

@@ -11,7 +11,7 @@ from vit_jax.papers.table import Column, Scale
 from vit_jax.papers.trials import Cell
 from vit_jax.sweeps.folder import Record, State, SweepFolder, TrialFolder
 from vit_jax.sweeps.trials import Trial
-from vit_jax.workdir import read_json, write_json
+from vit_jax.workdir import read_json, replace_json
 
 
 def measure_runs(
@@ -34,7 +34,7 @@ def measure_run(folder: TrialFolder, columns: Iterable[Column], console: Console
             continue
         console.print(f"{folder.name}: measuring {column.name}", highlight=False, markup=False)
         value = float(column.measure(folder.workdir.path))
-        write_json(folder.measured, {**known, column.measure.__name__: value})
+        replace_json(folder.measured, {**known, column.measure.__name__: value})
 
 
 def values_of(

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vit_jax.papers import deviations, verdicts
+from vit_jax.papers import deviations, pricing, verdicts
 from vit_jax.papers.loading import TableFile
 from vit_jax.papers.measuring import values_of
 from vit_jax.papers.table import Better, Column, Expected, Row
@@ -28,7 +28,7 @@ def outcome_of(
         "source": table.source,
         "question": table.question,
         "scale": name,
-        "command": command(file, name),
+        "command": pricing.launch_command(file, name),
         **hardware(records),
         "runs": {
             "trials": len(distinct(dict(runs))),
@@ -58,13 +58,6 @@ def records_of(runs: Mapping[Cell, Trial], sweep: SweepFolder) -> dict[str, Reco
     """By the trial's name; those that have a folder."""
     folders = {trial.name: sweep.trial(trial.name) for trial in distinct(dict(runs))}
     return {name: f.record() for name, f in folders.items() if f.trial.is_file()}
-
-
-def command(file: TableFile, scale: str) -> str:
-    """What repeats it, from the repository's root."""
-    path = file.path.resolve().relative_to(file.root)
-    workdir = f"runs/{file.table.name}-{scale}"
-    return f"python -m vit_jax sweep --config={path} --scale={scale} --workdir={workdir}"
 
 
 def hardware(records: Mapping[str, Record]) -> dict[str, Any]:

@@ -4,16 +4,17 @@ Times are by roofline, see `planning.speed`; each seed of a row costs the same.
 """
 
 import dataclasses
+import functools
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from vit_jax import planning
-from vit_jax.analysis import devices
+from vit_jax.analysis import devices, tables
 from vit_jax.errors import InputError
 from vit_jax.models.vit import SIZES
 from vit_jax.papers.loading import ROW, TableFile
@@ -35,16 +36,11 @@ class Fleet:
 
     @classmethod
     def of(cls, scale: Scale, *, device: str | None = None, count: int | None = None) -> "Fleet":
-        """What the caller says, or else `scale.devices`, e.g. 'v3, 256'."""
+        """What the caller says, or else `scale.devices`, e.g. 'v3, 256', or else one CPU."""
         name, _, number = scale.devices.partition(",")
-        name = device or name.strip().removeprefix("tpu-")
+        name = device or name.strip().removeprefix("tpu-") or "cpu"
         if count is None and number.strip().isdigit():
             count = int(number)
-        if not name:
-            raise InputError(
-                "the scale does not say what devices it is for; allowed: --device=NAME with one of "
-                f"{', '.join(devices.DEVICES)}."
-            )
         devices.find(name)
         return cls(name.lower(), count or 1)
 
@@ -126,28 +122,30 @@ def in_folder(value: Any, folder: str) -> Any:
 def print_prices(file: TableFile, name: str, fleet: Fleet, console: Console) -> None:
     """Each row with its kind, config, seeds and cost, the sum, and what would start it."""
     scale, total = file.scale(name), 0.0
-    console.print(f"{file.table.title}, scale {name}, on {fleet.count:,} {fleet.name}", style="b")
-    table = Table(
-        "row", "kind", "config", "seeds", "parameters", "exaFLOPs", "hours", "device-hours"
-    )
-    told: list[str] = []
+    if not console.is_terminal:
+        console.width = max(console.width, tables.PLAIN_WIDTH)
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(f"{file.table.title}, scale {name}, on {fleet.count:,} {fleet.name}", style="b")
+    table = Table("row", "kind", "seeds", "parameters", "exaFLOPs", "hours", "device-hours")
+    details = []
     for row in scale.rows:
         found = price(file, row, scale.rows, fleet)
-        is_run = row.kind == Kind.TRAINED
-        total += (found.device_hours or 0.0) * len(row.seeds) * is_run
-        table.add_row(row.name, str(row.kind), row.config, seeds_of(row), *numbers(found))
-        told += [f"{row.name}: {text}" for text in (row.why, found.why) if text]
+        if row.kind == Kind.TRAINED:
+            total += (found.device_hours or 0.0) * len(row.seeds)
+        table.add_row(row.name, str(row.kind), seeds_of(row), *numbers(found))
+        details.append(describe(row, found))
     console.print(table, highlight=False, markup=False)
-    for text in told:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"trained rows, all seeds: {total:,.4g} device-hours by roofline", highlight=False
-    )
-    for row in scale.rows:
-        for key, value in row.overrides.items():
-            text = f"{row.name}: {key}={value}"
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
-    print_commands(file, name, console)
+    for text in details:
+        say(text)
+    say(f"all seeds of what is trained: {total:,.4g} device-hours by roofline")
+    print_commands(file, name, say)
+
+
+def describe(row: Row, found: Price) -> str:
+    """Config and overrides of a row; why it is not trained, and why its cost is not told."""
+    changed = [f"{key}={value}" for key, value in row.overrides.items()]
+    told = [" ".join([row.config, *changed]), row.why, found.why]
+    return f"{row.name}: {'; '.join(filter(None, told))}"
 
 
 def seeds_of(row: Row) -> str:
@@ -160,12 +158,20 @@ def numbers(found: Price) -> list[str]:
     return ["–" if v is None else format(v, f) for v, f in zip(values, formats, strict=True)]
 
 
-def print_commands(file: TableFile, name: str, console: Console) -> None:
+def print_commands(file: TableFile, name: str, say: Callable[[str], None]) -> None:
     scale, folder = file.scale(name), f"runs/{file.table.name}-{name}/trials"
-    rows, told = {row.name: row for row in scale.rows}, set()
-    console.print("single runs; --launcher=slurm submits one to a cluster:", highlight=False)
+    rows, commands = {row.name: row for row in scale.rows}, {}
     for (row, _), trial in trials_of(file, scale).items():
-        if trial.name not in told:
-            text = train_command(rows[row], trial, folder=folder)
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
-        told.add(trial.name)
+        commands.setdefault(trial.name, train_command(rows[row], trial, folder=folder))
+    if commands:
+        say("all of them: " + launch_command(file, name))
+        say("one by one; --launcher=slurm submits one to a cluster:")
+    for text in commands.values():
+        say(text)
+
+
+def launch_command(file: TableFile, scale: str) -> str:
+    """What runs a scale of a table, from the repository's root."""
+    path = file.path.resolve().relative_to(file.root)
+    workdir = f"runs/{file.table.name}-{scale}"
+    return f"python -m vit_jax sweep --config={path} --scale={scale} --workdir={workdir}"

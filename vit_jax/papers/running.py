@@ -19,7 +19,8 @@ from vit_jax.papers.outcome import outcome_of
 from vit_jax.papers.trials import distinct, trials_of
 from vit_jax.sweeps.folder import State, SweepFolder
 from vit_jax.sweeps.trials import Trial
-from vit_jax.workdir import check_writable, write_json
+from vit_jax.train.preemption import EXIT_PREEMPTED
+from vit_jax.workdir import check_writable, replace_json
 
 # Runs the trials that are not finished, and returns the exit code.
 Run = Callable[[Sequence[Trial], SweepFolder], int]
@@ -49,6 +50,8 @@ def run_table(
     if out is not None:
         check_writable(Path(out))
     code = run(distinct(runs), sweep) if runs else 0
+    if code == EXIT_PREEMPTED:  # measuring takes long, and the same command continues
+        return code
     finish(file, scale, sweep=sweep, out=out, console=console)
     return code
 
@@ -96,7 +99,7 @@ def write(
     subfolder: str = "",
 ) -> None:
     """STEM.json, STEM.md and, where there is anything to draw, STEM.png."""
-    write_json(folder / f"{stem}.json", outcome)
+    replace_json(folder / f"{stem}.json", outcome)
     drawn = drawing.draw(outcome, folder / f"{stem}.png")
     names = [f"{subfolder}{picture.name}" for picture in pictures]
     text = markdown.render(outcome, picture=f"{stem}.png" if drawn else None, others=names)
