@@ -96,7 +96,10 @@ def number_text(metric: str | None, value: float | None) -> str:
 
 
 def table_of(rows: Sequence[Row], *, metric: str | None) -> Table:
-    table = Table("trial", "state", "step", metric or "", "ETA", "reason", box=None)
+    table = Table(box=None)
+    table.add_column("trial", overflow="fold")
+    for heading in ("state", "step", metric or "", "ETA", "reason"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
         left = row.seconds_left
         table.add_row(
