@@ -18,7 +18,8 @@ def trials_of(file: TableFile, scale: Scale) -> dict[Cell, Trial]:
     row that is not trained.
     """
     found: dict[Cell, Trial] = {}
-    if all(column.analytic for column in scale.columns):
+    is_run = any(row.kind == Kind.TRAINED for row in scale.rows)
+    if not is_run or all(column.analytic for column in scale.columns):
         return found
     same: dict[str, Trial] = {}
     for row in scale.rows:
