@@ -84,15 +84,17 @@ def size(name: str) -> Callable[[Config, Data], float]:
     return functools.partial(_size, name=name)
 
 
-def setting(key: str, *, equals: Any = None) -> Callable[[Config, Data], float]:
+def setting(
+    key: str, *, equals: Any = None, default: float = math.nan
+) -> Callable[[Config, Data], float]:
     """The config's 'section.key' as a number; with `equals`, 1 where it is that and 0 elsewhere.
 
-    A key that the config leaves at its default is `nan`, which equals no published value.
+    `default` is what a config that leaves the key out has; `nan` equals no published value.
     """
-    return functools.partial(_setting, key=key, equals=equals)
+    return functools.partial(_setting, key=key, equals=equals, default=default)
 
 
-def _size(config: Config, data: Data = None, *, name: str) -> float:
+def _size(config: Config, data: Data, *, name: str) -> float:
     model = _count(config, data).model
     for holder in (model, getattr(model, "block", None)):
         if hasattr(holder, name):
@@ -100,14 +102,14 @@ def _size(config: Config, data: Data = None, *, name: str) -> float:
     raise InputError(f"a {type(model).__name__} has no {name!r}; allowed: a setting of it.")
 
 
-def _setting(config: Config, data: Data = None, *, key: str, equals: Any = None) -> float:
+def _setting(config: Config, data: Data, *, key: str, equals: Any, default: float) -> float:
     del data
     value: Any = config
     for name in key.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     if equals is not None:
         return float(value == equals)
-    return math.nan if value is None else float(value)
+    return default if value is None else float(value)
 
 
 def _count(config: Config, data: Data) -> Counts:
