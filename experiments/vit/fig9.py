@@ -23,7 +23,11 @@ def small_rows(pool: str, name: str) -> list[Row]:
         Row(
             name=f"{name}, {rate:g}",
             config="configs/fashion_mnist.py:small",
-            overrides={"task.model.pool": pool, "optimizer.learning_rate": rate},
+            overrides={
+                "task.model.pool": pool,
+                "optimizer.learning_rate": rate,
+                "train.num_epochs": 6,
+            },
             seeds=SEEDS,
         )
         for rate in RATES

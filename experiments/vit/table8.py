@@ -15,6 +15,8 @@ KINDS = {"none": "none", "1-D": "learned", "2-D": "learned2d", "relative": "rela
 PAPER = {"none": 61.382, "1-D": 64.206, "2-D": 64.001, "relative": 64.032}
 WITH_POSITIONS = ("1-D", "2-D", "relative")
 SEEDS = (0, 1, 2, 3)
+# A third of the config's images: 49 tokens take four times as long as its 16.
+SHORT = {"data.batch_size": 50, "train.num_epochs": None, "train.num_steps": 600}
 JFT = (18_291, 303_000_000)
 WHY = "the paper's numbers are of JFT-300M, which is private, with five images a class of ImageNet"
 
@@ -45,6 +47,7 @@ def get_table() -> PaperTable:
                 overrides={
                     "task.model.position_embedding": kind,
                     "task.model.patch_size": 4,
+                    **SHORT,
                 },
                 seeds=SEEDS,
             )
@@ -62,7 +65,7 @@ def get_table() -> PaperTable:
         rows=[
             Row(
                 name=name,
-                config="configs/pretrain_i21k.py:B16,jft",
+                config="configs/pretrain_jft.py:B16",
                 overrides={"task.model.position_embedding": kind},
                 kind=Kind.ANALYTIC_ONLY,
                 data=JFT,
@@ -71,7 +74,9 @@ def get_table() -> PaperTable:
             for name, kind in KINDS.items()
         ],
         columns=[
-            Column(name="ImageNet, 5-shot", metric="fewshot/top1", unit="%", scale=100, digits=3)
+            Column(
+                name="ImageNet, 5-shot", metric="imagenet/fewshot5", unit="%", scale=100, digits=3
+            )
         ],
         expected={
             (name, "ImageNet, 5-shot"): Expected(

@@ -156,7 +156,12 @@ def test_running_is_asked_for_every_trial_and_tells_the_exit_code(tmp_path):
     changes = (("def get_table", picture), ('name="toy",', draw('name="toy",')))
     file = write_table(tmp_path, *changes)
     code = running.run_table(
-        file, scale="small", workdir=tmp_path / "s", run=run, out=tmp_path / "out", console=SILENT
+        loading.load_table(file),
+        scale="small",
+        workdir=tmp_path / "s",
+        run=run,
+        out=tmp_path / "out",
+        console=SILENT,
     )
     assert code == 7
     assert (tmp_path / "s" / "pictures" / "seen.png").is_file()

@@ -43,7 +43,14 @@ def check_flags(file: ConfigFile, overrides: Sequence[str], values: flags.FlagVa
         )
 
 
-def run(file: ConfigFile, workdir: str, how: object, values: flags.FlagValues) -> int:
+def default_workdir(file: ConfigFile, values: flags.FlagValues) -> str:
+    from vit_jax.papers import loading
+
+    scale = parsing.require(values, "scale")
+    return loading.default_workdir(loading.load_table(file.argument), scale)
+
+
+def run(file: ConfigFile, how: object, values: flags.FlagValues) -> int:
     """Runs a table at a scale, or tells what that would cost; `how` is a `sweeps.running.How`."""
     from rich.console import Console
 
@@ -51,9 +58,10 @@ def run(file: ConfigFile, workdir: str, how: object, values: flags.FlagValues) -
     from vit_jax.sweeps.running import About, run_trials
 
     console, scale = Console(), parsing.require(values, "scale")
+    table = loading.load_table(file.argument)
     if values.dry_run:
-        table = loading.load_table(file.argument)
-        fleet = pricing.Fleet.of(table.scale(scale), device=values.device, count=values.devices)
+        chosen = table.scale(scale)
+        fleet = pricing.Fleet.of(chosen, device=values.device, count=values.devices)
         pricing.print_prices(table, scale, fleet, console)
         return 0
 
@@ -62,5 +70,5 @@ def run(file: ConfigFile, workdir: str, how: object, values: flags.FlagValues) -
         return run_trials(folder, trials, how=how, about=about, console=console).exit_code
 
     return running.run_table(
-        file.argument, scale=scale, workdir=workdir, run=run_all, out=values.out, console=console
+        table, scale=scale, workdir=values.workdir, run=run_all, out=values.out, console=console
     )

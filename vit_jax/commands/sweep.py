@@ -15,7 +15,7 @@ its own K GPUs. --launcher=slurm submits arrays of jobs as config.launch says, a
 A file with `get_table()` is a paper's table, see vit_jax/papers/table.py: --scale=small runs its
 rows with each of their seeds, measures them, and writes DIR/table.md, .json and .png, with
 --out=FOLDER there, too; --scale=full --dry_run tells what its rows cost on --devices=N of
---device=NAME.
+--device=NAME. DIR is by default runs/PAPER/TABLE-SCALE.
 
 --status, --best and --report look at a sweep, running or not: its table of trials, the best one
 with the command that repeats it, and the files of its report. They need --workdir alone.
@@ -40,6 +40,8 @@ def main(arguments: list[str]) -> int:
     values = parse(rest)
     from vit_jax.sweeps.folder import SweepFolder
 
+    if file is not None and paper_tables.is_table(file) and not values.workdir:
+        values.workdir = paper_tables.default_workdir(file, values)
     folder = SweepFolder.at(parsing.require(values, "workdir"))
     if looks := [look for name, look in LOOKS.items() if values[name].value]:
         for look in looks:
@@ -50,7 +52,7 @@ def main(arguments: list[str]) -> int:
     processes.refuse("sweep")
     paper_tables.check_flags(file, overrides, values)
     if paper_tables.is_table(file):
-        return paper_tables.run(file, values.workdir, how_of(values), values)
+        return paper_tables.run(file, how_of(values), values)
     run = run_search if is_search(file, values) else run_listed
     return run(file, overrides, folder, values)
 

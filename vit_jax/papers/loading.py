@@ -63,6 +63,11 @@ def load_table(path: str | Path) -> TableFile:
     return TableFile(path, table, find_root(path, table))
 
 
+def default_workdir(file: TableFile, scale: str) -> str:
+    """'runs/vit/table8-small', where the command line does not say."""
+    return f"runs/{file.path.resolve().parent.name}/{file.table.name}-{scale}"
+
+
 def is_table(path: str | Path) -> bool:
     """Has the file a `get_table`? Told by its text, without running it."""
     return Path(path).is_file() and f"\ndef {FUNCTION}(" in Path(path).read_text()

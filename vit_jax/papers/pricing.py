@@ -17,6 +17,7 @@ from vit_jax import planning
 from vit_jax.analysis import devices, tables
 from vit_jax.errors import InputError
 from vit_jax.models.vit import SIZES
+from vit_jax.papers import loading
 from vit_jax.papers.loading import ROW, TableFile
 from vit_jax.papers.table import Kind, Row, Scale
 from vit_jax.papers.trials import trials_of
@@ -159,7 +160,7 @@ def numbers(found: Price) -> list[str]:
 
 
 def print_commands(file: TableFile, name: str, say: Callable[[str], None]) -> None:
-    scale, folder = file.scale(name), f"runs/{file.table.name}-{name}/trials"
+    scale, folder = file.scale(name), f"{loading.default_workdir(file, name)}/trials"
     rows, commands = {row.name: row for row in scale.rows}, {}
     for (row, _), trial in trials_of(file, scale).items():
         commands.setdefault(trial.name, train_command(rows[row], trial, folder=folder))
@@ -173,5 +174,4 @@ def print_commands(file: TableFile, name: str, say: Callable[[str], None]) -> No
 def launch_command(file: TableFile, scale: str) -> str:
     """What runs a scale of a table, from the repository's root."""
     path = file.path.resolve().relative_to(file.root)
-    workdir = f"runs/{file.table.name}-{scale}"
-    return f"python -m vit_jax sweep --config={path} --scale={scale} --workdir={workdir}"
+    return f"python -m vit_jax sweep --config={path} --scale={scale}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vit_jax.papers import drawing, loading, markdown, measuring
+from vit_jax.papers import drawing, markdown, measuring
 from vit_jax.papers.loading import TableFile
 from vit_jax.papers.outcome import outcome_of
 from vit_jax.papers.trials import distinct, trials_of
@@ -27,7 +27,7 @@ Run = Callable[[Sequence[Trial], SweepFolder], int]
 
 
 def run_table(
-    path: str | Path,
+    file: TableFile,
     *,
     scale: str,
     workdir: str | Path,
@@ -38,12 +38,12 @@ def run_table(
     """Answers a table's question at a scale; the exit code of its runs.
 
     Args:
-      path: of the table's file.
+      file: see `loading.load_table`.
       workdir: of the sweep.
       run: what runs trials, `sweeps.queue` or a cluster.
       out: a folder that gets the results, too, as TABLE.SCALE.md and so on.
     """
-    console, file = console or Console(), loading.load_table(path)
+    console = console or Console()
     runs = trials_of(file, file.scale(scale))
     sweep = SweepFolder.at(workdir)
     check_writable(sweep.path)
