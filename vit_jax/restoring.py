@@ -2,14 +2,17 @@
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
 from vit_jax import sections
-from vit_jax.core import TrainState
+from vit_jax.core import Batch, TrainState, Variables
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_learner
@@ -77,3 +80,56 @@ def score(
             skip_bad_examples=skip_bad_examples,
         )
     return learner.evaluator(split, data, votes).run(state, stop_requested=votes)
+
+
+class Features(NamedTuple):
+    """What a model's head reads, of each example of a split, in the split's order."""
+
+    representation: Float[np.ndarray, "n r"]
+    label: Int[np.ndarray, " n"]
+
+
+def represent(
+    learner: Learner,
+    state: TrainState,
+    *,
+    origin: pipeline.Origin,
+    split: str,
+    batch_size: int,
+) -> Features:
+    """Frozen representations of any split of any source, preprocessed as in the training.
+
+    The source's classes need not be the training's. Examples without a single label are refused,
+    and unreadable ones, too.
+    """
+    task = learner.task
+    if not hasattr(task, "normalise"):
+        raise InputError(
+            f"a {type(task).__name__} has no representations of images; allowed: a classification."
+        )
+    share, votes = hosts.share_of_batch(learner.mesh), agreement.Votes()
+    with agreement.together():
+        data = pipeline.EvalData(
+            source=origin.open(split, class_names=learner.info.class_names),
+            preprocessing=learner.info.preprocessing,
+            batch_size=learner.round_up(batch_size),
+            process_index=share.index,
+            process_count=share.count,
+        )
+        if "label" not in data.spec:
+            found = ", ".join(sorted(data.spec))
+            raise InputError(f"the examples have {found}; allowed: with label.")
+    everywhere = sharding.replicated(learner.mesh)
+
+    def represented(variables: Variables, batch: Batch) -> tuple[Array, Array, Array]:
+        output = task.model.apply(variables, task.normalise(batch["image"]))
+        found = output.representation.astype(jnp.float32), batch["label"], batch["mask"]
+        return jax.lax.with_sharding_constraint(found, everywhere)
+
+    step, variables = learner.compile(represented), state.variables(averaged=True)
+    features, labels = [], []
+    for batch in learner.evaluator(split, data, votes).batches():
+        found, label, mask = map(np.asarray, step(variables, batch))
+        features.append(found[mask])
+        labels.append(label[mask])
+    return Features(np.concatenate(features), np.concatenate(labels))

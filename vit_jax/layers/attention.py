@@ -89,6 +89,8 @@ class MultiHeadAttention(nn.Module):
         bias = None
         if self.relative_prefix is not None:
             bias = RelativeKeys(self.relative_prefix, name="relative_positions")(query)
+        # Kept only where intermediates are asked for; they tell the maps, whatever the kernel.
+        self.sow("intermediates", "scored", (query, key, bias))
         x = attend(query, key, value, mask=mask, bias=bias, implementation=self.implementation)
         out = nn.DenseGeneral(
             width,
@@ -174,16 +176,26 @@ def attend(
 
 
 def dense_attention(query, key, value, mask=None, bias=None):
-    """The definition, with the weights [b, h, n, m] in memory; softmax in float32."""
-    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    """The definition, with the weights in memory."""
+    weights = attention_weights(query, key, mask, bias).astype(value.dtype)
+    return jnp.matmul(weights, value.swapaxes(1, 2)).swapaxes(1, 2)
+
+
+def attention_weights(
+    query: Float[Array, "b n h d"],
+    key: Float[Array, "b m h d"],
+    mask: Bool[Array, "b _ _ m"] | None = None,
+    bias: Float[Array, "b h n m"] | None = None,
+) -> Float[Array, "b h n m"]:
+    """softmax(query · keyᵀ / sqrt(d) + bias), the softmax in float32."""
+    query, key = query.swapaxes(1, 2), key.swapaxes(1, 2)
     scores = jnp.matmul(query, key.swapaxes(2, 3)) / math.sqrt(query.shape[-1])
     scores = scores.astype(jnp.float32)
     if bias is not None:
         scores = scores + bias
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores).astype(value.dtype)
-    return jnp.matmul(weights, value).swapaxes(1, 2)
+    return jax.nn.softmax(scores)
 
 
 def xla_attention(query, key, value, mask=None, bias=None):

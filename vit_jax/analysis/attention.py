@@ -1,0 +1,152 @@
+"""What a trained ViT attends to: maps, their rollout to the input, and how far they reach.
+
+Maps are computed from the queries and keys of a forward pass, so they can be had of a model that
+trained with a kernel which never stores them. The laws:
+
+    maps      softmax(query · keyᵀ / sqrt(d) + bias), as in `layers.attention`
+    rollout   R = A_l ... A_2 A_1 with A_i = (1 - r) · mean over heads of maps_i + r · identity and
+              r = 1/2 for the residual connection (arXiv:2005.00928, section 3), rows made to sum to
+              one; row q says how much of each token of the input there is in token q after layer l.
+              Figure 6 of arXiv:2010.11929 shows the class token's row.
+    distance  sum over keys of map[query, key] · |place(query) - place(key)| in pixels, averaged
+              over queries and images (arXiv:2010.11929, Figures 7 and 11). Places are centres of
+              patches. Tokens in front of the patches have none: they are left out as queries and
+              as keys, and each query's weights on patches are made to sum to one.
+
+Letters: l layers; b images; h heads; n tokens, the last m of them patches, numbered row by row;
+p, q height and width of a patch in pixels.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vit_jax.core import Variables
+from vit_jax.errors import InputError
+from vit_jax.layers.attention import attention_weights
+from vit_jax.layers.stem import STRIDES
+from vit_jax.models.vit import VisionTransformer
+
+RESIDUAL = 0.5  # the share of a token that a layer passes by, arXiv:2005.00928
+
+
+def attention_maps(
+    model: nn.Module,
+    variables: Variables,
+    images: Float[Array, "b H W C"],
+    *,
+    layers: Sequence[int] | None = None,
+) -> Float[Array, "l b h n n"]:
+    """Weights of each query (second to last axis) on each key (last) in the encoder's layers.
+
+    Memory: l·b·h·n² numbers for the layers asked for, and queries and keys of all layers.
+
+    Args:
+      variables: {'params': ..., other collections}.
+      images: as the model takes them, normalised.
+      layers: from 0, or from the end if negative; all by default.
+
+    Raises:
+      InputError: for a model without attention, or a layer that it does not have.
+    """
+    depth = check_has_attention(model).depth
+    chosen = tuple(range(depth) if layers is None else layers)
+    if strange := [i for i in chosen if not -depth <= i < depth]:
+        raise InputError(f"layers has {strange[0]}; allowed: {-depth} to {depth - 1}.")
+    return _maps(model, variables, images, tuple(i % depth for i in chosen))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "layers"))
+def _maps(model, variables, images, layers):
+    _, kept = model.apply(variables, images, mutable=["intermediates"])
+    (scored,) = kept["intermediates"]["encoder"]["blocks"]["attention"]["scored"]
+
+    def of_layer(layer):
+        query, key, bias = (None if x is None else x.astype(jnp.float32) for x in layer)
+        return attention_weights(query, key, None, bias)
+
+    return jax.lax.map(of_layer, jax.tree.map(lambda x: x[np.asarray(layers)], scored))
+
+
+def attention_rollout(
+    maps: Float[Array, "l b h n n"], *, residual: float = RESIDUAL
+) -> Float[Array, "b n n"]:
+    """How much of each token of the input is in each token after the last of these layers."""
+    if not 0 <= residual < 1:
+        raise InputError(f"residual is {residual}; allowed: 0 or more, less than 1.")
+    mixing = (1 - residual) * maps.mean(axis=2) + residual * jnp.eye(maps.shape[-1])
+    mixing = mixing / mixing.sum(axis=-1, keepdims=True)
+    return functools.reduce(lambda rolled, layer: layer @ rolled, mixing)
+
+
+def rollout_of_output(
+    model: VisionTransformer, rollout: Float[Array, "b n n"], grid: tuple[int, int]
+) -> Float[Array, "b rows columns"]:
+    """The patches' share in what the head reads, as a picture of the grid.
+
+    The head reads the class token, or averages patches, or both; where attention pools, all tokens
+    count alike here. Tokens in front of the patches are left out, and shares sum to what is left.
+    """
+    patches, token = rollout[:, model.num_prefix :], rollout[:, 0]
+    rows = {
+        "cls": token,
+        "gap": patches.mean(axis=1),
+        "cls_gap": (token + patches.mean(axis=1)) / 2,
+        "map": rollout.mean(axis=1),
+    }[model.pool]
+    return rows[:, model.num_prefix :].reshape(-1, *grid)
+
+
+def attention_distance(
+    maps: Float[Array, "l b h n n"], grid: tuple[int, int], patch_size: tuple[int, int]
+) -> Float[Array, "l h"]:
+    """Mean attention distance of each head in pixels; see the top of this file.
+
+    Args:
+      grid: rows and columns of patches.
+      patch_size: pixels of the image from one patch to the next; `pixels_of_patch`.
+    """
+    distances = patch_distances(grid, patch_size)
+    weights = maps[..., -len(distances) :, -len(distances) :]
+    reach = (weights * distances).sum(axis=-1) / weights.sum(axis=-1)
+    return reach.mean(axis=(1, 3))
+
+
+def distance_trend(distance: Float[Array, "l h"]) -> float:
+    """Does attention reach further in deeper layers? Spearman's correlation, from -1 to 1.
+
+    Of a layer's number with the rank of its distance, averaged over heads.
+    """
+    means = np.asarray(distance).mean(axis=1)
+    if len(means) < 2:
+        raise InputError(f"there are distances of {len(means)} layer; allowed: 2 or more layers.")
+    ranks = means.argsort().argsort()  # measured distances never tie
+    return float(np.corrcoef(np.arange(len(means)), ranks)[0, 1])
+
+
+def patch_distances(grid: tuple[int, int], patch_size: tuple[int, int]) -> Float[np.ndarray, "m m"]:
+    """Pixels between the centres of each two patches."""
+    places = np.indices(grid).reshape(2, -1).T * np.asarray(patch_size, float)  # [m, 2]
+    return np.sqrt(((places[:, None] - places) ** 2).sum(axis=-1))
+
+
+def pixels_of_patch(model: VisionTransformer) -> tuple[int, int]:
+    """Height and width of a patch in pixels of the image, also behind a stem's convolutions."""
+    stride = STRIDES[model.stem] if model.stem else 1
+    return model.patch_size[0] * stride, model.patch_size[1] * stride
+
+
+def check_has_attention(model: Any) -> VisionTransformer:
+    """The model, if its tokens attend to each other."""
+    if not isinstance(model, VisionTransformer):
+        raise InputError(
+            f"a {type(model).__name__} has no attention between tokens; allowed: a "
+            "VisionTransformer."
+        )
+    return model

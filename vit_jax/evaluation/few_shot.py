@@ -1,0 +1,100 @@
+"""Few-shot classification by least squares: how good frozen representations are.
+
+arXiv:2010.11929, section 4.1: of each class a few training images are taken, and a linear map of
+their representations to targets of -1, and 1 for the class, is fitted by least squares with an L2
+penalty, which has a closed-form solution. The paper does not tell the rest; this is its authors'
+later `fewshot_lsr` (google-research/big_vision), with which it agrees in every step:
+
+    1. representations are standardised with the mean and standard deviation (+ 1e-5) of the images
+       taken;
+    2. a constant channel of 100 is the bias, so large that the penalty hardly touches it;
+    3. weights minimise |x·w - y|² + penalty·|w|², penalty 2^10 whatever the number of shots;
+    4. the class of the largest output counts; three seeds of which images are taken.
+
+Letters: n images; d channels of a representation; k classes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vit_jax.errors import InputError
+
+BIAS = 100.0
+PENALTY = 2.0**10
+SMALLEST_DEVIATION = 1e-5
+
+
+class LinearMap(NamedTuple):
+    """Outputs are ((x - mean) / deviation, BIAS) · weights."""
+
+    mean: Float[np.ndarray, " d"]
+    deviation: Float[np.ndarray, " d"]
+    weights: Float[np.ndarray, "d1 k"]  # the bias channel's are the last row
+
+    def __call__(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
+        return with_bias((features - self.mean) / self.deviation) @ self.weights
+
+
+def few_shot_accuracy(
+    train_features: Float[np.ndarray, "n d"],
+    train_labels: Int[np.ndarray, " n"],
+    test_features: Float[np.ndarray, "m d"],
+    test_labels: Int[np.ndarray, " m"],
+    *,
+    shots: int,
+    l2: float = PENALTY,
+    seed: int = 0,
+) -> float:
+    """Share of test images whose class is told right after `shots` images of each class.
+
+    Raises:
+      InputError: where a class of the training labels has too few images.
+    """
+    chosen = choose_shots(train_labels, shots=shots, seed=seed)
+    classes, labels = np.unique(train_labels[chosen], return_inverse=True)
+    found = fit(train_features[chosen], labels, num_classes=len(classes), l2=l2)
+    return float((classes[found(test_features).argmax(axis=1)] == test_labels).mean())
+
+
+def choose_shots(labels: Int[np.ndarray, " n"], *, shots: int, seed: int) -> Int[np.ndarray, " s"]:
+    """Positions of `shots` images of each class that occurs, class by class."""
+    if shots < 1:
+        raise InputError(f"shots is {shots}; allowed: 1 or more.")
+    rng, chosen = np.random.default_rng(seed), []
+    for label in np.unique(labels):
+        places = rng.permutation(np.flatnonzero(labels == label))
+        if len(places) < shots:
+            raise InputError(
+                f"class {label} has {len(places)} training images; allowed: {shots} or more, the "
+                "shots asked for."
+            )
+        chosen.append(places[:shots])
+    return np.concatenate(chosen)
+
+
+def fit(
+    features: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    *,
+    num_classes: int,
+    l2: float,
+) -> LinearMap:
+    """The exact minimum, in float64."""
+    if l2 <= 0:
+        raise InputError(f"l2 is {l2}; allowed: more than 0.")
+    features = np.asarray(features, np.float64)
+    mean, deviation = features.mean(axis=0), features.std(axis=0) + SMALLEST_DEVIATION
+    x, y = with_bias((features - mean) / deviation), 2 * np.eye(num_classes)[labels] - 1
+    n, d = x.shape
+    # (xᵀx + l2)⁻¹ xᵀ y = xᵀ (x xᵀ + l2)⁻¹ y; the smaller of the two systems is solved.
+    if n >= d:
+        weights = np.linalg.solve(x.T @ x + l2 * np.eye(d), x.T @ y)
+    else:
+        weights = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(n), y)
+    return LinearMap(mean, deviation, weights)
+
+
+def with_bias(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d1"]:
+    return np.pad(features, ((0, 0), (0, 1)), constant_values=BIAS)

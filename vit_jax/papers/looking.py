@@ -1,0 +1,124 @@
+"""Finished runs brought back to look inside; what was found is kept while it may be of use."""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from vit_jax import restoring
+from vit_jax.analysis import attention
+from vit_jax.core import TrainState, Variables
+from vit_jax.data import pipeline
+from vit_jax.errors import InputError
+from vit_jax.learner import Learner
+from vit_jax.models.vit import VisionTransformer
+from vit_jax.workdir import existing
+
+IMAGES = 128  # as for arXiv:2010.11929, Figure 7
+MAPS_IN_MEMORY = 2**28  # bytes
+KEPT = 4  # results: a table measures a run by all of its columns, one after another
+
+Result = TypeVar("Result")
+
+
+def once_a_run(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Keeps the last results of `function(workdir, **settings)`; refuses an unfinished run."""
+    kept: dict[tuple[Path, int, str], Result] = {}
+
+    @functools.wraps(function)
+    def remembered(workdir: str | Path, **settings: Any) -> Result:
+        folder = existing(workdir)
+        if not folder.result.is_file():
+            raise InputError(
+                f"the run in {folder.path} has not finished; allowed: one with a result."
+            )
+        # A run's result is written last, so it tells a run from another in the same place.
+        written = folder.result.stat().st_mtime_ns
+        key = folder.path, written, repr(sorted(settings.items()))
+        if key not in kept:
+            if len(kept) == KEPT:
+                del kept[next(iter(kept))]
+            kept[key] = function(folder.path, **settings)
+        return kept[key]
+
+    return remembered
+
+
+class Run(NamedTuple):
+    """A finished run, to be looked at; by its averaged weights where it has such."""
+
+    learner: Learner
+    state: TrainState
+    config: dict[str, Any]
+
+    @property
+    def origin(self) -> pipeline.Origin:
+        return pipeline.Origin.of(self.config["data"])
+
+    @property
+    def vit(self) -> VisionTransformer:
+        """Refuses a model without attention."""
+        return attention.check_has_attention(self.learner.task.model)
+
+    @property
+    def variables(self) -> Variables:
+        return self.state.variables(averaged=True)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.vit.grid(self.learner.info.preprocessing.image_size)
+
+    def images(self, split: str, count: int) -> UInt8[np.ndarray, "b h w c"]:
+        """The first ones of a split, or all where there are fewer."""
+        info = self.learner.info
+        source = pipeline.open_alike(self.origin, split, info.class_names)
+        size = min(count, len(source))
+        data = pipeline.EvalData(
+            source=source, preprocessing=info.preprocessing, batch_size=size, num_workers=0
+        )
+        return next(iter(data))["image"]
+
+    def maps(self, images: UInt8[np.ndarray, "b h w c"]) -> Float[Array, "l b h n n"]:
+        normalised = self.learner.task.normalise(jnp.asarray(images))
+        return attention.attention_maps(self.vit, self.variables, normalised)
+
+
+@once_a_run
+def run_at(workdir: Path) -> Run:
+    return Run(*restoring.restore(workdir))
+
+
+@once_a_run
+def features_of(
+    workdir: Path, *, origin: pipeline.Origin, split: str, batch_size: int
+) -> restoring.Features:
+    """See `restoring.represent`."""
+    run = run_at(workdir)
+    return restoring.represent(
+        run.learner, run.state, origin=origin, split=split, batch_size=batch_size
+    )
+
+
+@once_a_run
+def distance_of(
+    workdir: Path, *, split: str = "test", count: int = IMAGES
+) -> Float[np.ndarray, "l h"]:
+    """Mean attention distance in pixels over the first images of a split."""
+    run = run_at(workdir)
+    model, grid = run.vit, run.grid
+    num_tokens = model.num_prefix + math.prod(grid)
+    bytes_an_image = 4 * model.depth * model.block.num_heads * num_tokens**2
+    at_once = max(1, MAPS_IN_MEMORY // bytes_an_image)
+    images, sums = run.images(split, count), 0.0
+    for first in range(0, len(images), at_once):
+        some = images[first : first + at_once]
+        patch_size = attention.pixels_of_patch(model)
+        found = attention.attention_distance(run.maps(some), grid, patch_size)
+        sums += len(some) * np.asarray(found, np.float64)
+    return sums / len(images)
