@@ -59,7 +59,9 @@ def full() -> Scale:
             for change, values in TABLE.items()
             for epochs, value in zip(EPOCHS, values, strict=True)
         },
-        claims=[claim for epochs in EPOCHS for claim in claims(lambda c, e=epochs: full_name(c, e))],
+        claims=[
+            claim for epochs in EPOCHS for claim in claims(lambda c, e=epochs: full_name(c, e))
+        ],
         devices="tpu-v3, 8",
     )
 
