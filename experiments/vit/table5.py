@@ -5,10 +5,9 @@
     python -m vit_jax sweep --config=experiments/vit/table5.py --scale=full
 
 `full` pretrains on ImageNet-1k, takes the authors' weights for ImageNet-21k, and fine-tunes both at
-384 pixels (Table 4) on five data sets; data by --config.data.data_dir. JFT-300M's cells cannot be
-had. `dev` has the runs that choose the learning rates, on the paper's held-out share of the training
-images; what they choose is to be written into `RATES`. `small` asks the question of Fashion-MNIST
-and handwritten digits.
+384 pixels (Table 4) on five data sets. JFT-300M's cells cannot be had. `dev` has the runs that
+choose the learning rates, on the paper's held-out share of the training images; what they choose is
+to be written into `RATES`. `small` asks the question of Fashion-MNIST and handwritten digits.
 
 Tolerances: google-research/vision_transformer fine-tuned the same weights again, with and without
 dropout, and its README is up to 0.2 (CIFAR-10), 0.5 (CIFAR-100) and 0.9 points (ImageNet) from this
@@ -208,8 +207,8 @@ def small() -> Scale:
             )
         ],
         deviations=[
-            f"A ViT of width 64 and depth 4; clothes of 28×28 pixels, then {NUM_DIGITS} handwritten "
-            "digits enlarged to 16×16, with patches of 7 and of 4.",
+            f"A ViT of width 64 and depth 4; clothes of 28×28 pixels, then {NUM_DIGITS} digits "
+            "enlarged to 16×16, with patches of 7 and of 4.",
             "Fine-tuned with AdamW in 300 steps of 50 digits; 1,000 steps of pretraining with "
             "either number of images.",
         ],

@@ -64,7 +64,7 @@ def test_parameters_of_others(model, image_size, millions):
 
 
 def products(size, patch_size, num_classes, image_size=224):
-    """Multiply-adds of a ViT's forward pass, from its letters: n tokens, m patches, c width, f MLP."""
+    """Multiply-adds of a ViT's forward pass: n tokens, m patches, c width, f of the MLP."""
     depth, c, f = {"B": (12, 768, 3072), "L": (24, 1024, 4096), "H": (32, 1280, 5120)}[size]
     m = (image_size // patch_size) ** 2
     n = m + 1
