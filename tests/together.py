@@ -10,7 +10,7 @@ from pathlib import Path
 
 from helpers import ROOT, environment
 
-from vit_jax.launch.local import free_port
+from vit_jax.launch.children import free_port
 
 PATIENCE = 420  # seconds; a loaded machine starts several interpreters slowly
 

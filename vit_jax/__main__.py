@@ -1,8 +1,8 @@
 """python -m vit_jax <command> ...; also installed as `vit-jax`.
 
-Exit codes: 0 done; 1 an audit found problems; 2 bad input, explained in one sentence; 3 the loss or
-gradient became NaN or infinite; 69 another process is gone or never came; 75 stopped by SIGTERM
-with everything saved, so the same command continues.
+Exit codes: 0 done; 1 an audit found problems, or trials of a sweep failed; 2 bad input, explained
+in one sentence; 3 the loss or gradient became NaN or infinite; 69 another process is gone or never
+came; 75 stopped by SIGTERM with everything saved, so the same command continues.
 """
 
 import logging
@@ -52,8 +52,15 @@ def _plan(arguments):
     return plan.main(arguments)
 
 
+def _sweep(arguments):
+    from vit_jax.commands import sweep
+
+    return sweep.main(arguments)
+
+
 COMMANDS = {
     "train": (_train, "train what a config describes, or continue"),
+    "sweep": (_sweep, "run many trials of a config, or search for the best"),
     "evaluate": (_evaluate, "score a checkpoint"),
     "plan": (_plan, "tell parameters, FLOPs, memory and length of a run, without running it"),
     "predict": (_predict, "classify image files with a checkpoint"),

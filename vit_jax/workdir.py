@@ -186,8 +186,12 @@ def write_json(path: Path, value: Any) -> None:
 
     Of several processes only the first writes; their folder is the same.
     """
-    if jax.process_index() != 0:
-        return
+    if jax.process_index() == 0:
+        replace_json(path, value)
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """`write_json` of a process that is alone, and opens no device for it."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, indent=2) + "\n")
     temporary.replace(path)

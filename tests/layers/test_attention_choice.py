@@ -37,6 +37,7 @@ H100 = dict(
         (dict(head_size=44), "xla", "head size is 44"),
         (dict(head_size=256), "cudnn", "at 577 keys"),
         (dict(head_size=256, device_kind="NVIDIA A100-SXM4-40GB"), "xla", "up to 128"),
+        (dict(has_bias=True), "xla", "learned bias"),
         (dict(head_size=264), "xla", "multiples of 8 up to 256"),
         (dict(has_mask=True), "xla", r"lengths are \(577, 577\); allowed: even"),
         (dict(has_mask=True, train=False), "cudnn", "at 577 keys"),
@@ -61,6 +62,7 @@ def test_no_rule_is_idle():
         for change in (
             dict(backend="cpu"),
             dict(backend="tpu"),
+            dict(has_bias=True),
             dict(dtype="float32"),
             dict(device_kind="Tesla T4"),
             dict(num_keys=50),
@@ -69,7 +71,7 @@ def test_no_rule_is_idle():
     ]
     deciding = []
     for case in cases:
-        full = Case(**case, has_mask=False, train=True)
+        full = Case(**{"has_mask": False, "train": True, **case})
         deciding.append(next(i for i, rule in enumerate(RULES) if rule.applies(full)))
     assert deciding == list(range(len(RULES)))
 

@@ -334,7 +334,7 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters_and_logits(p
         (dict(pool="max"), "pool is 'max'.*allowed: cls, gap, map, cls_gap"),
         (
             dict(position_embedding="learnt"),
-            "position_embedding is 'learnt'.*'learned'.*: learned, sincos1d, sincos2d, rope, none",
+            "position_embedding is 'learnt'.*'learned'.*: learned, learned2d, relative, sincos1d, ",
         ),
         (dict(dtype="float16"), "dtype is 'float16'.*allowed: float32, bfloat16"),
         (dict(width=None), "no size named.*lacks width; allowed keys: width, depth"),

@@ -168,6 +168,27 @@ def test_positions_are_resized_to_any_grid_and_the_class_token_keeps_its_own(goo
     assert logits(loaded.model, loaded.variables, images(size)).shape == (2, 5)
 
 
+def test_rows_and_columns_are_resized_each_and_relative_positions_refuse(tmp_path):
+    for name in ("learned2d", "relative"):
+        config = tiny_config(
+            task__model__position_embedding=name, train__num_steps=2, train__ema_decay=None
+        )
+        experiment.run(config, tmp_path / name)
+    old = weights.load(tmp_path / "learned2d").variables["params"]["position_embedding"]
+    loaded = weights.load(tmp_path / "learned2d", image_size=(8, 12))
+    found = loaded.variables["params"]["position_embedding"]
+    np.testing.assert_array_equal(found["rows"], old["rows"])
+    np.testing.assert_array_equal(
+        found["columns"], resize.resize_axis(np.asarray(old["columns"]), 6)
+    )
+    assert [leaf.name for leaf in loaded.report.of("resized")] == ["position_embedding/columns"]
+    assert logits(loaded.model, loaded.variables, images((8, 12), 1)).shape == (2, 10)
+    assert weights.load(tmp_path / "relative", image_size=(8, 8)).report
+    for size in ((8, 12), (4, 16)):  # the latter has as many patches and offsets
+        with pytest.raises(InputError, match="'relative', the weights' grid 4x4 .* be resized"):
+            weights.load(tmp_path / "relative", image_size=size)
+
+
 def test_one_number_is_a_square(google):
     assert weights.load(google[0], image_size=12).preprocessing.image_size == (12, 12)
 

@@ -80,16 +80,13 @@ def launch_on_slurm(
 def make_run(config: ConfigDict, values: flags.FlagValues) -> Any:
     """What the job will do; mistakes that can be seen from here are told before it waits."""
     from vit_jax import experiment
+    from vit_jax.launch import slurm
     from vit_jax.launch.run import Run
     from vit_jax.workdir import Workdir, check_owner, check_writable
 
     plain = experiment.plain(config)
     workdir = Workdir.at(values.workdir)
-    if {"\n", "%"} & set(str(workdir.path)):
-        raise InputError(
-            f"--workdir is {str(workdir.path)!r}, which Slurm would read otherwise; allowed: a "
-            "path without line breaks and %."
-        )
+    slurm.check_path(workdir.path)
     if not values.dry_run:
         check_writable(workdir.path)
     check_owner(workdir, plain)

@@ -26,6 +26,10 @@ FINAL_STATES = (
 )
 
 
+class Forgotten(InputError):
+    """Slurm does not know the job: it never did, or the job ended some minutes ago."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobState:
     """What Slurm says of a job.
@@ -44,13 +48,14 @@ class JobState:
 
 
 def state_of(job_id: str) -> JobState:
-    """The job's state; InputError where Slurm does not know it, or no longer."""
+    """The job's state; `Forgotten` where Slurm does not know it, InputError if it is silent."""
     command = ["scontrol", "show", "job", "--oneliner", job_id]
     found = subprocess.run(command, capture_output=True, text=True)
     name = re.search(r"\bJobState=(\S+)", found.stdout)
     code = re.search(r"\bExitCode=(\d+):(\d+)", found.stdout)
     if name is None or code is None:
-        raise InputError(
+        is_forgotten = "Invalid job id" in found.stderr
+        raise (Forgotten if is_forgotten else InputError)(
             f"Slurm tells nothing of job {job_id} ({found.stderr.strip()}); allowed: a job that is "
             "waiting, running or just over."
         )

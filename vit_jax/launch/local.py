@@ -6,11 +6,8 @@ are printed, after their number.
 """
 
 import contextlib
-import ctypes
-import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from vit_jax.errors import InputError
+from vit_jax.launch import children
 from vit_jax.launch.settings import LaunchSettings
 from vit_jax.train.preemption import EXIT_PREEMPTED
 
@@ -27,7 +25,6 @@ from vit_jax.train.preemption import EXIT_PREEMPTED
 AFTER_PREEMPTION = 60.0
 AFTER_FAILURE = 10.0
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 def launch(
@@ -46,7 +43,7 @@ def launch(
         raise InputError(
             f"config.launch.nodes is {settings.nodes}; allowed with --launcher=local: 1."
         )
-    environments = process_environments(settings, environment, port=free_port())
+    environments = process_environments(settings, environment, port=children.free_port())
     processes: list[subprocess.Popen] = []
     with forwarding(processes), killing(processes):
         for index, variables in enumerate(environments):
@@ -67,7 +64,9 @@ def process_environments(
 ) -> list[dict[str, str]]:
     """The environment's variables of each process: its place, and the devices that are its own."""
     number = settings.tasks_per_node
-    gpus = shares_of_gpus(settings, environment.get("CUDA_VISIBLE_DEVICES"))
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    where = "config.launch.gpus_per_node"
+    gpus = children.split_gpus(settings.gpus_per_node, number, visible, where=where)
     found = []
     for index in range(number):
         variables = dict(environment)
@@ -75,7 +74,7 @@ def process_environments(
             variables["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{port}"
             variables["JAX_NUM_PROCESSES"] = str(number)
             variables["JAX_PROCESS_ID"] = str(index)
-        if gpus is not None:
+        if settings.gpus_per_node:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index])
         if settings.cpu_devices_per_task is not None:
             count = f"--xla_force_host_platform_device_count={settings.cpu_devices_per_task}"
@@ -85,44 +84,14 @@ def process_environments(
     return found
 
 
-def shares_of_gpus(settings: LaunchSettings, visible: str | None) -> list[list[str]] | None:
-    """Names of each process's GPUs; None where the config asks for none."""
-    wanted = settings.gpus_per_node
-    if not wanted:
-        return None
-    names = [str(i) for i in range(wanted)] if visible is None else visible.split(",")
-    if len(names) < wanted:
-        raise InputError(
-            f"config.launch.gpus_per_node is {wanted}, but CUDA_VISIBLE_DEVICES is {visible!r}; "
-            "allowed: no more than are visible."
-        )
-    each = wanted // settings.tasks_per_node
-    return [names[i * each : (i + 1) * each] for i in range(settings.tasks_per_node)]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def start(
     command: Sequence[str], variables: Mapping[str, str], *, is_first: bool
 ) -> subprocess.Popen:
-    """In a session of its own, so that Ctrl-C comes once, by way of the launcher.
-
-    On Linux the process is sent SIGTERM when the launcher is gone, however it went.
-    """
-    # Found before the fork, after which little is safe.
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-    return subprocess.Popen(
+    return children.start(
         command,
-        env=dict(variables),
-        stdin=subprocess.DEVNULL,
+        variables,
         stdout=None if is_first else subprocess.DEVNULL,
         stderr=None if is_first else subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=prctl and functools.partial(prctl, PR_SET_PDEATHSIG, signal.SIGTERM),
     )
 
 
@@ -156,7 +125,7 @@ def wait_for_all(processes: Sequence[subprocess.Popen], *, poll_seconds: float =
 def first_bad(processes: Sequence[subprocess.Popen]) -> int:
     """An exit code that is not 0, as a shell has it; 0 if there is none so far."""
     codes = [process.poll() for process in processes]
-    return next((128 - code if code < 0 else code for code in codes if code), 0)
+    return next((children.shell_code(code) for code in codes if code), 0)
 
 
 @contextlib.contextmanager

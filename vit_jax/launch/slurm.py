@@ -19,6 +19,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,6 +159,20 @@ def srun_options(settings: LaunchSettings) -> list[str]:
     if settings.cpus_per_task is not None:  # since Slurm 22.05 a step does not take the job's
         options.append(f"--cpus-per-task={settings.cpus_per_task}")
     return [*options, *settings.srun]
+
+
+def check_path(workdir: Path) -> None:
+    """Raises `InputError` for a path that a job script cannot name."""
+    if {"\n", "%"} & set(str(workdir)):
+        raise InputError(
+            f"--workdir is {str(workdir)!r}, which Slurm would read otherwise; allowed: a "
+            "path without line breaks and %."
+        )
+
+
+def cancel(job_id: str) -> None:
+    """Ends a job, which saves if Slurm's KillWait lets it, and does not come back."""
+    subprocess.run(["scancel", job_id], check=False, capture_output=True)
 
 
 def how_to_follow(job: "submitit.Job[None]") -> str:

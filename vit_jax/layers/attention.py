@@ -22,6 +22,7 @@ from vit_jax.layers.attention_choice import (
     note,
 )
 from vit_jax.layers.position import Rotation
+from vit_jax.layers.position_tables import RelativeKeys
 from vit_jax.layers.products import choose_product
 from vit_jax.layers.remat import PROJECTIONS
 
@@ -43,6 +44,8 @@ class MultiHeadAttention(nn.Module):
       qk_norm: normalises each query and key over its channels (arXiv:2302.05442), with scale and
         shift of their own.
       matmul: number formats of the projections' products, see `layers.products`.
+      relative_prefix: tokens in front of those with relative positions (`layers.position_tables`);
+        None for no such positions; of self-attention only.
     """
 
     num_heads: int
@@ -52,6 +55,7 @@ class MultiHeadAttention(nn.Module):
     qk_norm: bool = False
     norm_epsilon: float = 1e-6
     matmul: str = "default"
+    relative_prefix: int | None = None
 
     @nn.compact
     def __call__(
@@ -82,7 +86,10 @@ class MultiHeadAttention(nn.Module):
             key = nn.LayerNorm(name="key_norm", **norm)(key)
         if rotation is not None:
             query, key = rotation(query), rotation(key)
-        x = attend(query, key, value, mask=mask, implementation=self.implementation)
+        bias = None
+        if self.relative_prefix is not None:
+            bias = RelativeKeys(self.relative_prefix, name="relative_positions")(query)
+        x = attend(query, key, value, mask=mask, bias=bias, implementation=self.implementation)
         out = nn.DenseGeneral(
             width,
             axis=(-2, -1),
@@ -131,9 +138,10 @@ def attend(
     value: Float[Array, "b m h d"],
     *,
     mask: Bool[Array, "b _ _ m"] | None = None,
+    bias: Float[Array, "b h n m"] | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "b n h d"]:
-    """softmax(query · keyᵀ / sqrt(d)) · value for each head; False in `mask` hides a key.
+    """softmax(query · keyᵀ / sqrt(d) + bias) · value for each head; False in `mask` hides a key.
 
     Args:
       implementation: a name of `KERNELS`, or 'auto' for the one that `attention_choice` has
@@ -143,34 +151,43 @@ def attend(
       InputError: for a kernel that cannot run on these devices, shapes or types. 'auto' takes
         XLA's where cuDNN refuses what its rules allow, e.g. for want of a library.
     """
-    case = case_of(query, key, mask)
+    case, inputs = case_of(query, key, mask, bias), (query, key, value, mask)
+    if bias is not None:
+        inputs += (bias,)  # which only some kernels take
     if implementation == "auto":
         choice = choose_attention(**case._asdict())
         try:
-            return KERNELS[note(choice)](query, key, value, mask)
+            return KERNELS[note(choice)](*inputs)
         except InputError as error:
             choice = Choice("xla", str(error))
             logger.warning("attention: %s", choice)  # a run's first lines have told the other
-            return KERNELS[note(choice)](query, key, value, mask)
+            return KERNELS[note(choice)](*inputs)
     sections.choose(dict.fromkeys((*KERNELS, "auto")), implementation, where=WHERE)
     if implementation == "cudnn" and (problem := cudnn_problem(case)):
         raise InputError(f"{WHERE} is 'cudnn', but {problem}.")
-    return KERNELS[note(Choice(implementation, "as configured"))](query, key, value, mask)
+    if bias is not None and implementation not in TAKE_BIAS:
+        raise InputError(
+            f"{WHERE} is {implementation!r}, but position_embedding 'relative' adds a bias to the "
+            f"scores; allowed with it: auto, {', '.join(TAKE_BIAS)}."
+        )
+    return KERNELS[note(Choice(implementation, "as configured"))](*inputs)
 
 
-def dense_attention(query, key, value, mask=None):
+def dense_attention(query, key, value, mask=None, bias=None):
     """The definition, with the weights [b, h, n, m] in memory; softmax in float32."""
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     scores = jnp.matmul(query, key.swapaxes(2, 3)) / math.sqrt(query.shape[-1])
     scores = scores.astype(jnp.float32)
+    if bias is not None:
+        scores = scores + bias
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores).astype(value.dtype)
     return jnp.matmul(weights, value).swapaxes(1, 2)
 
 
-def xla_attention(query, key, value, mask=None):
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="xla")
+def xla_attention(query, key, value, mask=None, bias=None):
+    return jax.nn.dot_product_attention(query, key, value, bias, mask, implementation="xla")
 
 
 def cudnn_attention(query, key, value, mask=None):
@@ -206,3 +223,4 @@ KERNELS = {
     "cudnn": cudnn_attention,
     "pallas": pallas_attention,
 }
+TAKE_BIAS = ("dense", "xla")

@@ -30,6 +30,7 @@ class Case(NamedTuple):
     dtype: str
     has_mask: bool
     train: bool  # is there a backward pass?
+    has_bias: bool = False  # is something added to the scores, one number for each?
 
 
 class Choice(NamedTuple):
@@ -55,6 +56,7 @@ RULES = (
         "on a CPU plain batched products are 1.1-1.25 times as fast as jax.nn's",
     ),
     Rule("xla", lambda case: case.backend != "gpu", "the only kernel that is general on {backend}"),
+    Rule("xla", lambda case: case.has_bias, "a learned bias of the scores is for it alone"),
     Rule("xla", lambda case: cudnn_problem(case) is not None, "cuDNN cannot: {problem}"),
     Rule(
         "xla",
@@ -88,9 +90,11 @@ def choose_attention(
     dtype: str,
     has_mask: bool = False,
     train: bool = True,
+    has_bias: bool = False,
 ) -> Choice:
     """The kernel that `implementation='auto'` takes, and why; see `Case`."""
-    case = Case(backend, device_kind, head_size, num_queries, num_keys, str(dtype), has_mask, train)
+    sizes = (head_size, num_queries, num_keys)
+    case = Case(backend, device_kind, *sizes, str(dtype), has_mask, train, has_bias)
     rule = next(rule for rule in RULES if rule.applies(case))
     return Choice(rule.name, rule.reason.format(problem=cudnn_problem(case), **case._asdict()))
 
@@ -113,7 +117,9 @@ def cudnn_problem(case: Case) -> str | None:
     return None
 
 
-def case_of(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> Case:
+def case_of(
+    query: jax.Array, key: jax.Array, mask: jax.Array | None, bias: jax.Array | None = None
+) -> Case:
     """The case of queries [b, n, h, d] and keys [b, m, h, d] on this process's devices.
 
     A backward pass is assumed, so that a model trains and evaluates with one kernel.
@@ -127,6 +133,7 @@ def case_of(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> Case:
         dtype=str(jnp.dtype(query.dtype)),
         has_mask=mask is not None,
         train=True,
+        has_bias=bias is not None,
     )
 
 

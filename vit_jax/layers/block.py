@@ -41,6 +41,7 @@ class BlockSettings:
       dtype: of the computation.
       attention_implementation: see `layers.attention.attend`.
       matmul: number formats of the dense layers' products, see `layers.products`.
+      relative_prefix: see `MultiHeadAttention`.
     """
 
     mlp_dim: int
@@ -56,6 +57,7 @@ class BlockSettings:
     dtype: Dtype = jnp.float32
     attention_implementation: str = "auto"
     matmul: str = "default"
+    relative_prefix: int | None = None
 
     def norm(self, name: str) -> nn.LayerNorm:
         return nn.LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name=name)
@@ -71,6 +73,7 @@ class BlockSettings:
             qk_norm=self.qk_norm,
             norm_epsilon=self.norm_epsilon,
             matmul=self.matmul,
+            relative_prefix=self.relative_prefix,
             name=name,
         )
 

@@ -37,6 +37,13 @@ def sincos_2d(grid: tuple[int, int], width: int) -> Float[Array, "n c"]:
     return jnp.concatenate(halves, axis=-1)
 
 
+# Added to the patches' tokens: (grid, width) -> f32[n, c].
+FIXED = {
+    "sincos1d": lambda grid, width: sincos_1d(jnp.arange(math.prod(grid)), width),
+    "sincos2d": sincos_2d,
+}
+
+
 @struct.dataclass
 class Rotation:
     """Rotary positions (arXiv:2104.09864) of patches on a grid; called with queries or keys.

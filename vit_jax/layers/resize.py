@@ -68,6 +68,14 @@ def resize_positions(
     return _numpy_of(embedding).concatenate([prefix, patches], axis=1)
 
 
+def resize_axis(
+    table: Float[Array, "n c"], size: int, *, method: str = "bicubic", antialias: bool = True
+) -> Float[Array, "size c"]:
+    """Embeddings of the places along one axis of a grid, for an axis of another length."""
+    matrix = resample_matrix(len(table), size, method=method, antialias=antialias)
+    return table if len(table) == size else _contract("Nn,nc->Nc", matrix, table)
+
+
 def resize_patch_kernel(
     kernel: Float[Array, "p q C c"],
     new_size: tuple[int, int],
@@ -144,6 +152,19 @@ def position_adapter(
             method=method,
             antialias=antialias,
         )
+
+    return adapt
+
+
+def axis_adapter(
+    *, method: str = "bicubic", antialias: bool = True
+) -> Callable[[np.ndarray, tuple[int, ...]], np.ndarray]:
+    """`resize_axis` as an adapter of `mapping.to_ours`."""
+
+    def adapt(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if table.shape[1:] != shape[1:]:
+            return table
+        return resize_axis(table, shape[0], method=method, antialias=antialias)
 
     return adapt
 

@@ -35,7 +35,7 @@ SIZES = {
     "G": Size(1664, 48, 8192, 16),  # arXiv:2106.04560, Table 2
 }
 POOLS = ("cls", "gap", "map", "cls_gap")
-POSITIONS = ("learned", "sincos1d", "sincos2d", "rope", "none")
+POSITIONS = ("learned", "learned2d", "relative", "sincos1d", "sincos2d", "rope", "none")
 FINAL_NORMS = ("tokens", "pooled", "none")
 
 
@@ -97,9 +97,10 @@ def build(
       class_token: is there one? By default where `pool` reads it.
       distillation_token: a second one with a head of its own (DeiT, arXiv:2012.12877).
       num_registers: further learned tokens, without positions (arXiv:2309.16588).
-      position_embedding: 'learned', 'sincos1d', 'sincos2d', 'rope' (DINOv3: queries and keys are
-        rotated instead) or 'none'.
-      prefix_positions: do class and distillation token have learned positions, too?
+      position_embedding: 'learned', one vector a token; 'learned2d', one a row and one a column;
+        'relative', one an offset, in the scores of attention (both `layers.position_tables`);
+        'sincos1d', 'sincos2d'; 'rope' (DINOv3: queries and keys are rotated instead); or 'none'.
+      prefix_positions: do class and distillation token have 'learned' positions, too?
       rope_base: see `layers.position.rotation_2d`.
       patch_bias: of the patch embedding.
       patch_norms: layer norms before and after the patch embedding (arXiv:2302.01327).

@@ -6,6 +6,7 @@ Letters: b examples; H, W pixels; C channels; n tokens (with class, distillation
 tokens where there are such); m patches; c width; r representation; k classes.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from vit_jax.layers import pooling, position
 from vit_jax.layers.block import BlockSettings, Encoder
 from vit_jax.layers.embed import PatchEmbedding, grid_size
 from vit_jax.layers.head import classify
+from vit_jax.layers.position_tables import AxisPositions
 from vit_jax.layers.resize import resize_positions
 from vit_jax.layers.stem import STEMS, STRIDES
 
@@ -104,6 +106,8 @@ class VisionTransformer(nn.Module):
             x = block.norm("embedding_norm")(x)
         if self.position_embedding == "rope":
             rotation = position.rotation_2d(tuple(grid), c // block.num_heads, self.rope_base)
+        if self.position_embedding == "relative":
+            block = dataclasses.replace(block, relative_prefix=self.num_prefix)
         if mask is not None:
             mask = jnp.pad(mask, ((0, 0), (self.num_prefix, 0)), constant_values=True)
         x = Encoder(
@@ -124,11 +128,12 @@ class VisionTransformer(nn.Module):
 
     def _tokens(self, x: Float[Array, "b m c"], grid: tuple[int, int]) -> Float[Array, "b n c"]:
         """Adds positions, and puts what tokens the model has in front."""
-        b, m, c = x.shape
-        if self.position_embedding == "sincos1d":
-            x += position.sincos_1d(jnp.arange(m), c).astype(x.dtype)
-        if self.position_embedding == "sincos2d":
-            x += position.sincos_2d(grid, c).astype(x.dtype)
+        b, _, c = x.shape
+        if self.position_embedding in position.FIXED:
+            x += position.FIXED[self.position_embedding](grid, c).astype(x.dtype)
+        if self.position_embedding == "learned2d":
+            tables = AxisPositions(self.position_grid or grid, c, name="position_embedding")
+            x += tables(grid).astype(x.dtype)
         learns = self.position_embedding == "learned"
         if learns and not self.prefix_positions:
             x += self._positions(grid, 0, c).astype(x.dtype)

@@ -1,5 +1,6 @@
 """From a file with `get_table()` to a table whose every name has been checked."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,9 +31,9 @@ class TableFile:
         """A row's whole config as plain data; 'row:NAME' stays as it is."""
         where = f"{self.table.name}, row {row.name!r}"
         try:
-            config = config_files.load_config(row.config, root=self.root).to_dict()
+            config = config_files.load_config(f"{self.root}/{row.config}").to_dict()
             for key, value in row.overrides.items():
-                set_key(config, key, value)
+                set_key(config, key, copy.deepcopy(value))  # later keys may go into it
             if seed is not None:
                 set_key(config, SEED, seed)
             return experiment.plain(config)
@@ -47,7 +48,10 @@ def load_table(path: str | Path) -> TableFile:
       InputError: where there is none, or its names do not fit each other.
     """
     path = Path(path)
-    table = config_files.call_in(path, FUNCTION, given=f"--config={path}")
+    file = config_files.ConfigFile.read(str(path))
+    if FUNCTION not in file.names:
+        raise InputError(f"{path} has no function {FUNCTION}().")
+    table = file.call(FUNCTION)
     if not isinstance(table, PaperTable):
         raise InputError(
             f"{FUNCTION} of {path} returned {type(table).__name__}; allowed: a PaperTable."
@@ -97,7 +101,9 @@ def check_names(names: Sequence[str], where: str) -> Mapping[str, None]:
         raise InputError(f"{where}: there are none; allowed: at least one.")
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{where}: {name!r} is there {names.count(name)} times; allowed: once.")
+            raise InputError(
+                f"{where}: {name!r} is there {names.count(name)} times; allowed: once."
+            )
     return dict.fromkeys(names)
 
 

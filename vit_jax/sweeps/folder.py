@@ -1,9 +1,14 @@
 """A sweep on disk. The state of each trial is told by its files alone, so nothing can be lost.
 
-SWEEP/sweep.json            what is swept: command, config file, metric, versions
+SWEEP/sweep.json            what is swept: command, config file, metric, versions; see `running`
+SWEEP/.lock                 held by the process that runs the sweep
+SWEEP/compiled/             programs that its trials share
+SWEEP/study.log             of a search, see `search`
+SWEEP/slurm/                job scripts and logs, where a cluster trains
 SWEEP/trials/NAME/          the workdir of a trial, as of any run, and beside the run's files:
     trial.json              name, overrides, config, needs
     attempts.jsonl          a line for each start, and one for each end with its exit code
+    .worker                 locked by the trial's process from its first moment
     trial.log               what its processes printed
     failed.json             why it is given up; --retry-failed takes that away
     pruned.json             at which step and why it was stopped early
@@ -19,9 +24,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vit_jax.errors import InputError
 from vit_jax.sweeps.trials import NEEDS, SEED, Trial
 from vit_jax.train.sinks import read_metrics
-from vit_jax.workdir import Workdir, read_json, write_json
+from vit_jax.workdir import Workdir, contradictions, read_json, replace_json
 
 
 class State(enum.StrEnum):
@@ -31,6 +37,9 @@ class State(enum.StrEnum):
     FINISHED = "finished"
     PRUNED = "pruned"
     FAILED = "failed"
+
+
+FINAL = (State.FINISHED, State.PRUNED, State.FAILED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +55,7 @@ class TrialFolder:
     failed = property(lambda self: self.workdir.path / "failed.json")
     pruned = property(lambda self: self.workdir.path / "pruned.json")
     measured = property(lambda self: self.workdir.path / "measured.json")
+    worker = property(lambda self: self.workdir.path / ".worker")
 
     def state(self) -> State:
         """A killed trial has no result, whatever it had reached."""
@@ -56,10 +66,17 @@ class TrialFolder:
         ):
             if file.is_file():
                 return state
-        if is_locked(self.workdir.lock):
+        if is_locked(self.worker) or is_locked(self.workdir.lock):
             return State.RUNNING
         begun = self.attempts.is_file() or self.workdir.holds_training()
         return State.INTERRUPTED if begun else State.WAITING
+
+    def differences(self, config: Mapping[str, Any]) -> list[str]:
+        """What the trial's own config has otherwise; nothing where there is no trial yet."""
+        return contradictions(read_json(self.trial)["config"], config) if self.exists() else []
+
+    def exists(self) -> bool:
+        return self.trial.is_file()
 
     def record(self) -> "Record":
         """All that is known of the trial so far."""
@@ -134,6 +151,9 @@ class SweepFolder:
     sweep = property(lambda self: self.path / "sweep.json")
     trials = property(lambda self: self.path / "trials")
     lock = property(lambda self: self.path / ".lock")
+    compiled = property(lambda self: self.path / "compiled")
+    slurm = property(lambda self: self.path / "slurm")
+    study = property(lambda self: self.path / "study.log")
 
     @classmethod
     def at(cls, path: str | Path) -> "SweepFolder":
@@ -143,15 +163,31 @@ class SweepFolder:
         return TrialFolder(Workdir(self.trials / name))
 
     def add(self, trial: Trial) -> TrialFolder:
-        """Writes what the trial is. The names of trials it needs become their workdirs."""
+        """Writes what the trial is. The names of trials it needs become their workdirs.
+
+        A trial that never got as far as a checkpoint binds nobody: one of another config takes its
+        place, and why it failed is forgotten.
+
+        Raises:
+          InputError: if the trial has begun with another config; then with the differences.
+        """
         folder = self.trial(trial.name)
+        config = self._resolved(trial.config)
+        if different := folder.differences(config):
+            if folder.workdir.holds_training():
+                raise InputError(
+                    f"the trial {trial.name!r} in {self.path} has begun with another config: "
+                    f"{'; '.join(different)}. Allowed: the same config, a trial of another name, "
+                    "or another workdir."
+                )
+            folder.failed.unlink(missing_ok=True)
         folder.workdir.path.mkdir(parents=True, exist_ok=True)
-        write_json(
+        replace_json(
             folder.trial,
             {
                 "name": trial.name,
                 "overrides": trial.overrides,
-                "config": self._resolved(trial.config),
+                "config": config,
                 "needs": list(trial.needs),
             },
         )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 
 from vit_jax import models, sections
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 # What reads the image: of a ViT or Mixer, a hybrid, a ResNet.
 FIRST_KERNELS = ("patch_embedding/kernel", "stem/root/kernel", "root/kernel")
+RELATIVE = "encoder/blocks/attention/relative_positions/embedding"
 HEADS = r"(distillation_)?head/(kernel|bias)"
 
 
@@ -220,14 +222,36 @@ def _adapters(
     """
     adapters: dict[str, Adapter] = dict.fromkeys(FIRST_KERNELS, resize.adapt_patch_kernel)
     if isinstance(model, VisionTransformer):
+        law = dict(method=positions, antialias=positions != "zoom")
         adapters["position_embedding"] = resize.position_adapter(
             new_grid=model.position_grid or model.grid(image_size),
             num_prefix=len(model.prefix) if model.prefix_positions else 0,
             old_grid=old_grid,
-            method=positions,
-            antialias=positions != "zoom",
+            **law,
         )
+        for axis in ("rows", "columns"):
+            adapters[f"position_embedding/{axis}"] = resize.axis_adapter(**law)
+        adapters[RELATIVE] = _same_grid_only(model.grid(image_size), old_grid)
     return adapters
+
+
+def _same_grid_only(new_grid: tuple[int, int], old_grid: tuple[int, int] | None) -> Adapter:
+    """Offsets are of patches numbered row by row: with rows of another length they mean others."""
+
+    def adapt(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if tuple(old_grid or new_grid) != new_grid or table.shape != shape:
+            raise InputError(
+                f"position_embedding is 'relative', the weights' grid {_by(old_grid)} and the "
+                f"images' {_by(new_grid)}, to which offsets cannot be resized; allowed: images of "
+                f"the weights' size, or config.init.initialise=['{RELATIVE}']."
+            )
+        return table
+
+    return adapt
+
+
+def _by(grid: tuple[int, int] | None) -> str:
+    return "another" if grid is None else "x".join(map(str, grid))
 
 
 def _names_of_heads(table: Table) -> str:

@@ -1,0 +1,252 @@
+"""python -m vit_jax sweep --config=FILE --workdir=DIR [--config.KEY=VALUE ...] [--workers=N]
+
+Runs the trials of a config, each in a folder of its own below DIR/trials. The same command again
+runs what is unfinished, and continues what was interrupted.
+
+The file has `sweep()`, which yields a dict of overrides for each trial, or `search_space(trial)`,
+which returns one for a trial of Optuna; `sweep(arg)` is given ARG of --config=FILE:ARG. With
+--num_trials=N it is a search for the best --metric, otherwise it is what `sweep` yields; see
+vit_jax/sweeps/trials.py and search.py.
+
+--workers=N runs N trials at once, each with its share of the cores, and with --gpus_per_trial=K
+its own K GPUs. --launcher=slurm submits arrays of jobs as config.launch says, and watches them.
+--dry_run only tells what would be run.
+
+A file with `get_table()` is a paper's table, see vit_jax/papers/table.py: --scale=small runs its
+rows with each of their seeds, measures them, and writes DIR/table.md, .json and .png, with
+--out=FOLDER there, too; --scale=full --dry_run tells what its rows cost on --devices=N of
+--device=NAME.
+
+--status, --best and --report look at a sweep, running or not: its table of trials, the best one
+with the command that repeats it, and the files of its report. They need --workdir alone.
+"""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from vit_jax import sections
+from vit_jax.commands import paper_tables, parsing, processes
+from vit_jax.errors import InputError
+
+METRIC = "test/top1"
+OF_SEARCHES = ("storage", "sampler", "pruner", "seed")
+
+
+def main(arguments: list[str]) -> int:
+    file, overrides, rest = parsing.take_file(arguments)
+    values = parse(rest)
+    from vit_jax.sweeps.folder import SweepFolder
+
+    folder = SweepFolder.at(parsing.require(values, "workdir"))
+    if looks := [look for name, look in LOOKS.items() if values[name].value]:
+        for look in looks:
+            look(folder, values)
+        return 0
+    if file is None:
+        raise InputError("--config is missing; allowed: --config=configs/NAME.py")
+    processes.refuse("sweep")
+    paper_tables.check_flags(file, overrides, values)
+    if paper_tables.is_table(file):
+        return paper_tables.run(file, values.workdir, how_of(values), values)
+    run = run_search if is_search(file, values) else run_listed
+    return run(file, overrides, folder, values)
+
+
+def parse(arguments: list[str]) -> flags.FlagValues:
+    values = flags.FlagValues()
+    for name, text in (
+        ("workers", "trials at once; by default 1, and all on a cluster"),
+        ("gpus_per_trial", "GPUs that a trial has to itself; 0 leaves all visible"),
+        ("num_trials", "of a search, those of earlier commands included"),
+    ):
+        least = 0 if name == "gpus_per_trial" else 1
+        default = 0 if name == "gpus_per_trial" else None
+        flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "of a search's sampler", flag_values=values)
+    for name, default, text in (
+        ("workdir", None, "folder of the sweep"),
+        ("launcher", "local", "local or slurm"),
+        ("metric", METRIC, "that trials are compared by; lower is better if it ends in 'loss'"),
+        ("storage", None, "URL of a database for a search; None: a file in the folder"),
+        ("sampler", "tpe", "tpe, cmaes or random"),
+        ("pruner", "none", "none, median, halving or hyperband: what ends hopeless trials"),
+    ):
+        flags.DEFINE_string(name, default, text, flag_values=values)
+    for name, text in (
+        ("dry_run", "tell what would be run, and touch nothing"),
+        ("status", "print the table of trials"),
+        ("best", "print the best trial"),
+        ("report", "write the report"),
+        ("retry_failed", "give failed trials another try"),
+    ):
+        flags.DEFINE_bool(name, False, text, flag_values=values)
+    paper_tables.define_flags(values)
+    given = [a.replace("--retry-failed", "--retry_failed") for a in arguments]
+    parsing.reject_positional(parsing.parse(values, "sweep", given, doc=__doc__))
+    return values
+
+
+def is_search(file: parsing.ConfigFile, values: flags.FlagValues) -> bool:
+    """Is it a search, or what `sweep` yields? Refuses what is neither."""
+    wants = values.num_trials is not None
+    has_sweep, has_space = ("sweep" in file.names), ("search_space" in file.names)
+    if not has_sweep and not has_space:
+        raise InputError(
+            f"{file.argument} has neither sweep() nor search_space(trial); allowed: a config with "
+            "one of them."
+        )
+    if wants and not has_space:
+        raise InputError(
+            f"--num_trials is given, but {file.argument} has no search_space(trial); allowed: "
+            "without it, to run what its sweep() yields."
+        )
+    if not wants and not has_sweep:
+        raise InputError(
+            f"--num_trials is missing, and {file.argument} has no sweep(); allowed: a number of "
+            "trials to search with."
+        )
+    if given := [f"--{name}" for name in OF_SEARCHES if values[name].present and not wants]:
+        raise InputError(f"{given[0]} belongs to a search; allowed: with --num_trials.")
+    return wants
+
+
+def run_listed(
+    file: parsing.ConfigFile, overrides: list[str], folder: Any, values: flags.FlagValues
+) -> int:
+    from vit_jax.sweeps import running, status
+    from vit_jax.sweeps.trials import check_trials, make_trial
+
+    base = base_of(file, overrides)
+    if values["metric"].present:
+        status.check_metric(base, values.metric)
+    sweep = file.names["sweep"]
+    arg = [file.argument.partition(":")[2]] if inspect.signature(sweep).parameters else []
+    with parsing.reading(file.argument):
+        trials = [make_trial(base, found) for found in file.call("sweep", *arg)]
+    about = about_of(file, overrides, base, values)
+    if values.dry_run:
+        check_trials(trials)
+        return dry_run(folder, trials, values)
+    outcome = running.run_trials(folder, trials, how=how_of(values), about=about)
+    return finish(folder, outcome)
+
+
+def run_search(
+    file: parsing.ConfigFile, overrides: list[str], folder: Any, values: flags.FlagValues
+) -> int:
+    from vit_jax.sweeps import search
+
+    base = base_of(file, overrides)
+    settings = search.SearchSettings(
+        metric=values.metric,
+        num_trials=values.num_trials,
+        sampler=values.sampler,
+        pruner=values.pruner,
+        seed=values.seed,
+        storage=values.storage,
+    )
+    search.check(base, settings)
+    if values.dry_run:
+        print(
+            f"{settings.num_trials} trials, chosen by {settings.sampler} for the best "
+            f"{settings.metric}; which ones depends on what they find."
+        )
+        return 0
+    outcome = search.run_search(
+        folder,
+        base,
+        lambda trial: file.call("search_space", trial),
+        settings,
+        how=how_of(values),
+        about=about_of(file, overrides, base, values),
+    )
+    return finish(folder, outcome)
+
+
+def base_of(file: parsing.ConfigFile, overrides: list[str]) -> dict[str, Any]:
+    """The config that trials change; mistakes in what every trial shares are told at once."""
+    from vit_jax import experiment
+    from vit_jax.launch.settings import LaunchSettings
+
+    base = experiment.plain(file.config(overrides))
+    sections.call(LaunchSettings, base["launch"], where="config.launch")
+    return base
+
+
+def about_of(
+    file: parsing.ConfigFile, overrides: list[str], base: Any, values: flags.FlagValues
+) -> Any:
+    from vit_jax.sweeps.running import About
+
+    arguments = [parsing.OVERRIDE + override for override in overrides]
+    return About(config=file.argument, arguments=arguments, base=base, metric=values.metric)
+
+
+def how_of(values: flags.FlagValues) -> Any:
+    from vit_jax.sweeps.running import How
+
+    return How(
+        launcher=values.launcher,
+        workers=values.workers,
+        gpus_per_trial=values.gpus_per_trial,
+        retry_failed=values.retry_failed,
+    )
+
+
+def dry_run(folder: Any, trials: list[Any], values: flags.FlagValues) -> int:
+    """Prints the trials that would be run, or the script that Slurm would be given."""
+    from vit_jax.sweeps import running
+
+    running.make_launcher(folder, how_of(values))  # whose mistakes are told as well
+    if values.launcher == "slurm":
+        from vit_jax.sweeps import cluster
+
+        print(cluster.script(folder, trials))
+        return 0
+    for trial in trials:
+        changes = ", ".join(f"{key}={value!r}" for key, value in trial.overrides.items())
+        print(f"{trial.name} ({folder.trial(trial.name).state()}): {changes}")
+    return 0
+
+
+def finish(folder: Any, outcome: Any) -> int:
+    if outcome.is_over:
+        write_report(folder)
+    return outcome.exit_code
+
+
+def write_report(folder: Any) -> None:
+    from vit_jax.sweeps import report
+
+    files: list[Path] = report.write(folder)
+    print(f"report: {', '.join(str(file) for file in files)}")
+
+
+def look_at_status(folder: Any, values: flags.FlagValues) -> None:
+    from rich.console import Console
+
+    from vit_jax.sweeps import status
+
+    status.print_status(folder, Console())
+
+
+def look_at_best(folder: Any, values: flags.FlagValues) -> None:
+    from rich.console import Console
+
+    from vit_jax.sweeps import status
+
+    metric = values.metric if values["metric"].present else None
+    status.print_best(folder, Console(), metric=metric)
+
+
+def look_at_report(folder: Any, values: flags.FlagValues) -> None:
+    from vit_jax.sweeps import status
+
+    status.existing(folder)
+    write_report(folder)
+
+
+LOOKS = {"status": look_at_status, "best": look_at_best, "report": look_at_report}
