@@ -62,7 +62,7 @@ def get_table() -> PaperTable:
         rows=[
             Row(
                 name=name,
-                config="configs/pretrain_i21k.py:B16,jft",
+                config="configs/pretrain_jft.py:B16",
                 overrides={"task.model.position_embedding": kind},
                 kind=Kind.ANALYTIC_ONLY,
                 data=JFT,
