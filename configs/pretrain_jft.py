@@ -7,9 +7,9 @@ ARG is MODEL[,EPOCHS]; two models have two rows, of 7 and of 14 epochs. The data
 are the weights, so `plan` alone can use this: it says what each cell of Table 6 costs.
 
 The loss, the head's bias, the layer before the head and the rate's end are those of
-`pretrain_i21k.py`, from the same authors' issues; of ResNets none of that is told, and a tanh layer
-they never had. The ResNets are those of BiT with group norm, and the hybrids have them before a
-patch of one pixel: /32 all stages of a ResNet-50, /16 three, the third with the fourth's units.
+`pretrain_i21k.py`, from the same authors' issues; of ResNets nothing is told, and they have no such
+layer. They are BiT's, with group norm. Hybrids have one before patches of one pixel: /32 the four
+stages of a ResNet-50, /16 three of them, the third with the fourth's units as well.
 Expected is the compute of Table 6, e.g. 1567 exaFLOPs for L16,14; see experiments/vit/table6.py.
 L/16 took the authors 680 and H/14 2,500 TPUv3-core-days (Table 2).
 """

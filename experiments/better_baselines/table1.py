@@ -1,4 +1,4 @@
-"""Table 1 of "Better plain ViT baselines for ImageNet-1k" (arXiv:2205.01580): what each change does.
+"""Table 1 of "Better plain ViT baselines for ImageNet-1k" (arXiv:2205.01580): each change alone.
 
     python -m vit_jax sweep --config=experiments/better_baselines/table1.py --scale=small
     python -m vit_jax sweep --config=experiments/better_baselines/table1.py --scale=full
@@ -120,8 +120,8 @@ def small() -> Scale:
         columns=[Column(name="top-1", metric="test/top1", unit="%", scale=100.0)],
         claims=claims(lambda change: change),
         deviations=[
-            "A ViT of width 64 and depth 4 with patches of 7 on 10,000 images of 28×28, not S/16 on "
-            "1.27 million of 224×224; 10 epochs, not 90 to 300.",
+            "A ViT of width 64 and depth 4 with patches of 7 on 10,000 images of 28×28, not S/16 "
+            "on 1.27 million of 224×224; 10 epochs, not 90 to 300.",
             "Batches of 100 and 400, not 1024 and 4096; as in the paper the larger batch takes a "
             "quarter of the steps, with the same rate and warm-up.",
             "No inception crop, which would leave little of such an image.",

@@ -165,6 +165,6 @@ def pixel_share(equation: Any) -> float:
     for (i, k, o), stride, (before, _) in zip(axes, strides, paddings, strict=True):
         length, kernel, outputs = shapes[0][i], shapes[1][k], shapes[2][o]
         starts = [stride * position - before for position in range(outputs)]
-        within = sum(min(length, s + kernel) - max(0, s) for s in starts)
+        within = sum(max(0, min(length, s + kernel) - max(0, s)) for s in starts)
         share *= within / (kernel * outputs)
     return share
