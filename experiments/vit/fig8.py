@@ -10,11 +10,12 @@ layers, width 64 and patches of 7, and doubles its compute or (smaller patches) 
 GFLOPs are counted beside.
 """
 
-from vit_jax.papers import analytic
+from vit_jax.papers import analytic, measures
 from vit_jax.papers.table import Better, Column, Kind, PaperTable, Row, Scale
 
 JFT = (18_291, 303_000_000)
 SEEDS = (0, 1, 2, 3)
+IMAGENET = measures.few_shot(shots=5, source="tfds:imagenet2012", test="validation")
 BASE, WIDTH, DEPTH, PATCH = "base", "width × 1.5", "depth × 2", "patches of 4"
 SMALL = {
     BASE: {},
@@ -81,7 +82,7 @@ def full() -> Scale:
             for name, overrides in FULL.items()
         ],
         columns=[
-            Column(name="ImageNet, 5-shot", metric="imagenet/fewshot5", unit="%", scale=100),
+            Column(name="ImageNet, 5-shot", measure=IMAGENET, unit="%", scale=100),
             GFLOPS,
         ],
         devices="v3, 256",

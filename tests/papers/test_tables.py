@@ -1,5 +1,5 @@
-"""Every table under experiments/ loads, its numbers that are computed agree with the paper, and what
-its small scale trains takes a real step."""
+"""Every table under experiments/ loads, its computed numbers agree with the paper, and what its
+small scale trains takes a real step."""
 
 import functools
 import gzip
@@ -73,7 +73,7 @@ def test_what_is_computed_agrees_with_the_paper(path):
 
 @pytest.fixture(scope="module")
 def clothes(tmp_path_factory):
-    """IDX files of Fashion-MNIST's shape: a step needs no more, and the real ones may be missing."""
+    """IDX files of Fashion-MNIST's shape: a step needs no more, and not all have the real ones."""
     folder = tmp_path_factory.mktemp("clothes")
     for prefix, count in (("train", 64), ("t10k", 16)):
         images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
