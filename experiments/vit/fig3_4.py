@@ -1,6 +1,6 @@
 """How much data a ViT needs (arXiv:2010.11929, Figures 3 and 4, section 4.3).
 
-    python -m vit_jax sweep --config=experiments/vit/fig3_4.py --scale=small --workdir=runs/fig3_4
+    python -m vit_jax sweep --config=experiments/vit/fig3_4.py --scale=small
     python -m vit_jax sweep --config=experiments/vit/fig3_4.py --scale=full --dry_run
 
 On 9 million images of JFT-300M a ViT-B/32 is much worse than a ResNet-50 of about its speed, and on

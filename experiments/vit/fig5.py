@@ -1,6 +1,6 @@
 """ViT, ResNet and hybrid at equal compute (arXiv:2010.11929, Figure 5, Table 6, section 4.4).
 
-    python -m vit_jax sweep --config=experiments/vit/fig5.py --scale=small --workdir=runs/fig5
+    python -m vit_jax sweep --config=experiments/vit/fig5.py --scale=small
     python -m vit_jax sweep --config=experiments/vit/fig5.py --scale=full
 
 On JFT-300M, which never runs short, ViTs reach a ResNet's transfer with 2 to 4 times less compute,

@@ -1,6 +1,6 @@
 """Depth, width and patch size, one at a time (arXiv:2010.11929, Figure 8 and section D.2).
 
-    python -m vit_jax sweep --config=experiments/vit/fig8.py --scale=small --workdir=runs/fig8
+    python -m vit_jax sweep --config=experiments/vit/fig8.py --scale=small
 
 From a base of 8 layers, width 1,024, MLPs of 2,048 and patches of 32, the paper scales one
 dimension at a time on JFT-300M and finds that depth helps most, up to 16 layers and on to 64, that

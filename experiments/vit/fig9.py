@@ -1,6 +1,6 @@
 """Class token against average pooling (arXiv:2010.11929, Figure 9 and section D.3).
 
-    python -m vit_jax sweep --config=experiments/vit/fig9.py --scale=small --workdir=runs/fig9
+    python -m vit_jax sweep --config=experiments/vit/fig9.py --scale=small
 
 The paper's first try of pooling was poor, and neither the token nor the pooling was the reason but
 the learning rate: each needs its own. Figure 9 has a class token with 8e-4 and pooling with 8e-4

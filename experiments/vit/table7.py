@@ -1,6 +1,6 @@
 """ResNets that are pretrained with Adam and with SGD (arXiv:2010.11929, Table 7 and section D.1).
 
-    python -m vit_jax sweep --config=experiments/vit/table7.py --scale=small --workdir=runs/table7
+    python -m vit_jax sweep --config=experiments/vit/table7.py --scale=small
     python -m vit_jax sweep --config=experiments/vit/table7.py --scale=full --dry_run
 
 The paper pretrains ResNets on JFT-300M with Adam, which is unusual, and shows why: after the same
