@@ -68,6 +68,9 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
     if "init" in config:
         config["init"]["source"] = str(tiny_weights)
         config["data"]["image_size"] = 16
+    elif config["task"]["model"].get("name") == "resnet":
+        config["task"]["model"] |= {"depth": None, "stages": (1,)}
+        config["data"]["image_size"] = 8
     else:
         config["task"]["model"] |= {"size": None, **TINY_MODEL}
     if config["data"]["source"].startswith("idx:"):

@@ -21,6 +21,7 @@ FOUNDATIONS = {"core", "errors", "sections"}
 ALLOWED = {
     "core": set(),
     "errors": set(),
+    "config_files": set(),
     "sections": {"errors"},
     "workdir": set(),
     "xla_flags": set(),

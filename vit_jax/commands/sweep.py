@@ -12,6 +12,11 @@ vit_jax/sweeps/trials.py and search.py.
 its own K GPUs. --launcher=slurm submits arrays of jobs as config.launch says, and watches them.
 --dry_run only tells what would be run.
 
+A file with `get_table()` is a paper's table, see vit_jax/papers/table.py: --scale=small runs its
+rows with each of their seeds, measures them, and writes DIR/table.md, .json and .png, with
+--out=FOLDER there, too; --scale=full --dry_run tells what its rows cost on --devices=N of
+--device=NAME. DIR is by default runs/PAPER/TABLE-SCALE.
+
 --status, --best and --report look at a sweep, running or not: its table of trials, the best one
 with the command that repeats it, and the files of its report. They need --workdir alone.
 """
@@ -23,7 +28,7 @@ from typing import Any
 from absl import flags
 
 from vit_jax import sections
-from vit_jax.commands import parsing, processes
+from vit_jax.commands import paper_tables, parsing, processes
 from vit_jax.errors import InputError
 
 METRIC = "test/top1"
@@ -35,6 +40,8 @@ def main(arguments: list[str]) -> int:
     values = parse(rest)
     from vit_jax.sweeps.folder import SweepFolder
 
+    if file is not None and paper_tables.is_table(file) and not values.workdir:
+        values.workdir = paper_tables.default_workdir(file, values)
     folder = SweepFolder.at(parsing.require(values, "workdir"))
     if looks := [look for name, look in LOOKS.items() if values[name].value]:
         for look in looks:
@@ -43,6 +50,9 @@ def main(arguments: list[str]) -> int:
     if file is None:
         raise InputError("--config is missing; allowed: --config=configs/NAME.py")
     processes.refuse("sweep")
+    paper_tables.check_flags(file, overrides, values)
+    if paper_tables.is_table(file):
+        return paper_tables.run(file, how_of(values), values)
     run = run_search if is_search(file, values) else run_listed
     return run(file, overrides, folder, values)
 
@@ -75,6 +85,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
         ("retry_failed", "give failed trials another try"),
     ):
         flags.DEFINE_bool(name, False, text, flag_values=values)
+    paper_tables.define_flags(values)
     given = [a.replace("--retry-failed", "--retry_failed") for a in arguments]
     parsing.reject_positional(parsing.parse(values, "sweep", given, doc=__doc__))
     return values

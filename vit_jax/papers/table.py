@@ -99,6 +99,10 @@ class Better:
     first: Sequence[str]
     than: Sequence[str]
 
+    @property
+    def named_rows(self) -> tuple[str, ...]:
+        return (*self.first, *self.than)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tie:
@@ -108,6 +112,10 @@ class Tie:
     column: str
     rows: Sequence[str]
     within: float
+
+    @property
+    def named_rows(self) -> tuple[str, ...]:
+        return tuple(self.rows)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

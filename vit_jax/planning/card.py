@@ -37,6 +37,7 @@ def plan(
     told: Told = NOTHING,
     device: str | None = None,
     compiles: bool = False,
+    searches: bool = True,
 ) -> dict[str, Any]:
     """Everything that is told of a run.
 
@@ -47,6 +48,7 @@ def plan(
       told: of the data, in case it cannot be opened.
       device: a name of `analysis.devices.DEVICES`, for speed and for what fits.
       compiles: compiles the step for this process's devices, if they are as many as the run's.
+      searches: tells what would fit the device, too; that takes most of the time.
     """
     config, *_ = experiment.read_initial(experiment.plain(config))
     found: list[str] = []  # notes
@@ -116,7 +118,8 @@ def plan(
     if measured:
         card["compiled"] = describe_compiled(measured)
     if target and target.memory_bytes:
-        card["fit"] = fit(traced, work, build, target, settings.accum_steps)
+        if searches:
+            card["fit"] = fit(traced, work, build, target, settings.accum_steps)
         traffic = sent(measured, needed)
         card["speed"] = speed(work, settings.accum_steps, target, traffic, num_steps, flops)
     found += notes.of(card, work, target)

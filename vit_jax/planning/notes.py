@@ -17,12 +17,11 @@ def of(card: Mapping[str, Any], work: Work, device: Device | None) -> list[str]:
     found = [*_remat(work), *_compiled(card)]
     if device is None:
         return found
+    if card["speed"] is None:
+        return [*found, "the device's peak is not known, so neither time nor fit are told"]
     if card["fit"]:
         found.append(_fit(card["fit"], device))
-        found += roofline.ASSUMPTIONS
-    else:
-        found.append("the device's peak is not known, so neither time nor fit are told")
-    return found
+    return [*found, *roofline.ASSUMPTIONS]
 
 
 def is_suspicious(sent: list[Traffic], needed: list[Traffic]) -> bool:

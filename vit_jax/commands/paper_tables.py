@@ -1,0 +1,74 @@
+"""What `sweep` does with a file that has `get_table()`: a paper's table, see `vit_jax.papers`."""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from vit_jax.commands import parsing
+from vit_jax.config_files import ConfigFile
+from vit_jax.errors import InputError
+
+FUNCTION = "get_table"
+# Flags of other sweeps, and of tables alone.
+OF_SWEEPS = ("num_trials", "storage", "sampler", "pruner", "seed", "metric")
+OF_TABLES = ("scale", "out", "device", "devices")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    for name, text in (
+        ("scale", "of a table, e.g. small or full"),
+        ("out", "folder that gets a table's results, too"),
+        ("device", "kind that --dry_run tells a table's cost for, e.g. h100 or v3"),
+    ):
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.DEFINE_integer(
+        "devices", None, "how many of that kind", lower_bound=1, flag_values=values
+    )
+
+
+def is_table(file: ConfigFile) -> bool:
+    return FUNCTION in file.names
+
+
+def check_flags(file: ConfigFile, overrides: Sequence[str], values: flags.FlagValues) -> None:
+    """Raises `InputError` for a flag that has no effect on what the file has."""
+    refused = OF_SWEEPS if is_table(file) else OF_TABLES
+    given = [f"--{name}" for name in refused if values[name].present]
+    if is_table(file):
+        given += [parsing.OVERRIDE + override for override in overrides]
+    if given:
+        has, lacks = ("has", "without") if is_table(file) else ("has no", "with")
+        raise InputError(
+            f"{given[0]} is given, but {file.argument} {has} {FUNCTION}(); allowed: {lacks} one."
+        )
+
+
+def default_workdir(file: ConfigFile, values: flags.FlagValues) -> str:
+    from vit_jax.papers import loading
+
+    scale = parsing.require(values, "scale")
+    return loading.default_workdir(loading.load_table(file.argument), scale)
+
+
+def run(file: ConfigFile, how: object, values: flags.FlagValues) -> int:
+    """Runs a table at a scale, or tells what that would cost; `how` is a `sweeps.running.How`."""
+    from rich.console import Console
+
+    from vit_jax.papers import loading, pricing, running
+    from vit_jax.sweeps.running import About, run_trials
+
+    console, scale = Console(), parsing.require(values, "scale")
+    table = loading.load_table(file.argument)
+    if values.dry_run:
+        chosen = table.scale(scale)
+        fleet = pricing.Fleet.of(chosen, device=values.device, count=values.devices)
+        pricing.print_prices(table, scale, fleet, console)
+        return 0
+
+    def run_all(trials, folder) -> int:
+        about = About(config=file.argument)
+        return run_trials(folder, trials, how=how, about=about, console=console).exit_code
+
+    return running.run_table(
+        table, scale=scale, workdir=values.workdir, run=run_all, out=values.out, console=console
+    )

@@ -1,0 +1,83 @@
+"""What is measured on finished runs beyond their own evaluation, each run and measure once."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+
+from vit_jax.errors import InputError
+from vit_jax.papers.loading import TableFile
+from vit_jax.papers.table import Column, Scale
+from vit_jax.papers.trials import Cell
+from vit_jax.sweeps.folder import Record, State, SweepFolder, TrialFolder
+from vit_jax.sweeps.trials import Trial
+from vit_jax.workdir import read_json, replace_json
+
+
+def measure_runs(
+    scale: Scale, runs: Mapping[Cell, Trial], sweep: SweepFolder, console: Console
+) -> None:
+    """Measures every finished run of a row that is shown, for every column that measures."""
+    shown = {row.name for row in scale.rows if row.is_shown}
+    names = dict.fromkeys(trial.name for (row, _), trial in runs.items() if row in shown)
+    for name in names:
+        folder = sweep.trial(name)
+        if folder.state() == State.FINISHED:
+            measure_run(folder, scale.columns, console)
+
+
+def measure_run(folder: TrialFolder, columns: Iterable[Column], console: Console) -> None:
+    """Adds what is not there yet to measured.json; after each measure, since they may take long."""
+    for column in columns:
+        known = read_json(folder.measured) if folder.measured.is_file() else {}
+        if column.measure is None or column.measure.__name__ in known:
+            continue
+        console.print(f"{folder.name}: measuring {column.name}", highlight=False, markup=False)
+        value = float(column.measure(folder.workdir.path))
+        replace_json(folder.measured, {**known, column.measure.__name__: value})
+
+
+def values_of(
+    file: TableFile, scale: Scale, runs: Mapping[Cell, Trial], records: Mapping[str, Record]
+) -> dict[tuple[str, str], dict[int, float]]:
+    """(row, column) -> seed -> value in the paper's unit; a value that is not finite is left out.
+
+    What is computed stands at the row's first seed.
+    """
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for row in [row for row in scale.rows if row.is_shown]:
+        for column in scale.columns:
+            if column.analytic:
+                values = {row.seeds[0]: column.analytic(file.config(row), row.data)}
+            else:
+                cells = {seed: runs.get((row.name, seed)) for seed in row.seeds}
+                values = {
+                    seed: value_of(records[trial.name], column)
+                    for seed, trial in cells.items()
+                    if trial and trial.name in records
+                }
+            found[row.name, column.name] = {
+                seed: value * column.scale
+                for seed, value in values.items()
+                if value is not None and math.isfinite(value)
+            }
+    check_metrics(scale.columns, list(records.values()))
+    return found
+
+
+def value_of(record: Record, column: Column) -> float | None:
+    if column.metric is not None:
+        return record.metrics.get(column.metric)
+    return record.measured.get(column.measure.__name__)
+
+
+def check_metrics(columns: Iterable[Column], records: Sequence[Record]) -> None:
+    """Raises `InputError` for a metric that no finished run has."""
+    finished = [record for record in records if record.metrics]
+    known = sorted({name for record in finished for name in record.metrics})
+    for column in columns:
+        if finished and column.metric is not None and column.metric not in known:
+            raise InputError(
+                f"the column {column.name!r} is of the metric {column.metric!r}, which no run has; "
+                f"allowed: {', '.join(known)}."
+            )

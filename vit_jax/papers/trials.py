@@ -1,0 +1,61 @@
+"""The runs of a table: one for each row and seed, by the names of both."""
+
+import json
+import re
+from typing import Any
+
+from vit_jax.papers.loading import ROW, TableFile
+from vit_jax.papers.table import Kind, Row, Scale
+from vit_jax.sweeps.trials import NEEDS, SEED, Trial, check_trials, checked_name, find_needs
+
+Cell = tuple[str, int]  # row's name, seed
+
+
+def trials_of(file: TableFile, scale: Scale) -> dict[Cell, Trial]:
+    """(row, seed) -> its run, in an order in which each comes after what it needs.
+
+    Rows of equal configs share a run. A table whose columns are all analytic has none, nor has a
+    row that is not trained.
+    """
+    found: dict[Cell, Trial] = {}
+    is_run = any(row.kind == Kind.TRAINED for row in scale.rows)
+    if not is_run or all(column.analytic for column in scale.columns):
+        return found
+    same: dict[str, Trial] = {}
+    for row in scale.rows:
+        for seed in row.seeds if row.kind == Kind.TRAINED else ():
+            trial = make_trial(file, row, seed, found)
+            whole = json.dumps(trial.config, sort_keys=True, default=list)
+            found[row.name, seed] = same.setdefault(whole, trial)
+    check_trials(distinct(found))
+    return found
+
+
+def make_trial(file: TableFile, row: Row, seed: int, before: dict[Cell, Trial]) -> Trial:
+    config = with_trials(file.config(row, seed), seed, before)
+    return Trial(
+        name=trial_name(row, seed),
+        config=config,
+        overrides={"row": row.name, **with_trials(dict(row.overrides), seed, before), SEED: seed},
+        needs=tuple(sorted(set(find_needs(config)))),
+    )
+
+
+def with_trials(value: Any, seed: int, before: dict[Cell, Trial]) -> Any:
+    """'row:NAME' becomes 'trial:...', of that row's run with the same seed, or its only one."""
+    if isinstance(value, dict):
+        return {key: with_trials(inner, seed, before) for key, inner in value.items()}
+    if not isinstance(value, str) or not value.startswith(ROW):
+        return value
+    runs = {s: trial for (name, s), trial in before.items() if name == value.removeprefix(ROW)}
+    return NEEDS + runs.get(seed, next(iter(runs.values()))).name
+
+
+def trial_name(row: Row, seed: int) -> str:
+    """'ViT-B/16' with seed 1 -> 'ViT-B_16,seed=1'."""
+    text = re.sub(r"[^A-Za-z0-9._=+\-]+", "_", row.name).lstrip("._=+-")
+    return checked_name(f"{text},seed={seed}")
+
+
+def distinct(runs: dict[Cell, Trial]) -> list[Trial]:
+    return list({trial.name: trial for trial in runs.values()}.values())
