@@ -529,6 +529,12 @@ def test_one_set_of_parameters_serves_patches_and_images_of_any_size():
     assert other.tokens.shape == (1, 16, 8)
 
 
+@pytest.mark.parametrize("kind", ["sincos2d", "rope", "relative", "none"])
+def test_a_grid_to_keep_positions_for_is_refused_where_none_are_kept(kind):
+    with pytest.raises(InputError, match=f"{kind!r} keeps nothing.*allowed: None, or .*learned2d"):
+        vit.build(**TINY, position_grid=(2, 3), position_embedding=kind)
+
+
 def test_kept_positions_are_resized_to_the_grid_of_the_image():
     apply, params = build_and_fill((8, 12, 3), position_grid=(4, 4), pool="gap")
     plain = vit.build(**{**TINY, "pool": "gap"})

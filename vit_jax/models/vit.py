@@ -36,6 +36,7 @@ SIZES = {
 }
 POOLS = ("cls", "gap", "map", "cls_gap")
 POSITIONS = ("learned", "learned2d", "relative", "sincos1d", "sincos2d", "rope", "none")
+RESIZED = ("learned", "learned2d")  # positions that are kept for one grid and resized to others
 FINAL_NORMS = ("tokens", "pooled", "none")
 
 
@@ -150,6 +151,12 @@ def build(
         **{name: (count, 1, math.inf) for name, count in counts.items()},
         **{name: (rate, 0, 1) for name, rate in rates.items()},
     )
+    if position_grid is not None and position_embedding not in RESIZED:
+        raise InputError(
+            f"{where}.position_grid is {position_grid}, but position_embedding "
+            f"{position_embedding!r} keeps nothing for a grid; allowed: None, or "
+            f"position_embedding {' or '.join(map(repr, RESIZED))}."
+        )
     reads_class = pool in ("cls", "cls_gap") or distillation_token
     if reads_class and class_token is False:
         raise InputError(
