@@ -30,20 +30,19 @@ def test_rollout_lights_the_patch_that_counts(tmp_path):
         attention_figures.draw_rollout(images, share, tmp_path / "a.png", captions=["white"])
         shown = pixels(tmp_path / "a.png")
         half = shown[:, shown.shape[1] // 2 :].sum(-1)
-        dark_to_bright = np.argwhere((half > 650) & (half < 765))
-        bright.append(dark_to_bright.mean(axis=0))
+        bright.append(np.argwhere((half > 650) & (half < 760)).mean(axis=0))
     assert bright[0][0] < bright[1][0] and bright[0][1] < bright[1][1]
 
 
 def test_each_model_has_a_panel_of_distances(tmp_path):
     rng = np.random.default_rng(0)
     distances = {name: 30 * rng.random((4, 3)) for name in ("one", "two", "three", "four")}
-    widths = dict.fromkeys(distances, 56.0)
+    uniform = dict.fromkeys(distances, 20.0)
     target = tmp_path / "a.png"
     sizes = []
     for count in (1, 3, 4):
         some = dict(list(distances.items())[:count])
-        attention_figures.draw_attention_distances(some, target, widths=widths)
+        attention_figures.draw_attention_distances(some, target, uniform=uniform)
         assert pixels(target).std() > 5
         sizes.append(Image.open(target).size)
     assert sizes[0][0] < sizes[1][0] == sizes[2][0] and sizes[1][1] < sizes[2][1]

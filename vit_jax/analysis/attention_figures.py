@@ -23,10 +23,10 @@ def draw_rollout(
     captions: Sequence[str] | None = None,
     title: str = "",
 ) -> None:
-    """Pairs of an image and the image lit where the output comes from (Figure 6).
+    """Pairs of an image and a heat map over it of where the output comes from (Figure 6).
 
-    Brightness is a patch's share of the output over the largest one's of that image, smoothed
-    between the centres of patches.
+    Heat is a patch's share of the output over the largest one's of that image, smoothed between
+    the centres of patches. The paper darkens the image instead, which hides what lies on black.
     """
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
@@ -37,8 +37,9 @@ def draw_rollout(
         left, right = (figure.add_subplot(rows, 2 * columns, 2 * i + k) for k in (1, 2))
         left.imshow(picture)
         size = image.shape[:2]
-        right.imshow(np.zeros((*size, 3)))
-        right.imshow(picture, alpha=enlarged(share / share.max(), size))
+        right.imshow(picture)
+        heat = enlarged(share / share.max(), size)
+        right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65)
         if captions is not None:
             left.set_title(captions[i], fontsize=8)
         for axes in (left, right):
@@ -60,13 +61,13 @@ def draw_attention_distances(
     distances: Mapping[str, Float[np.ndarray, "l g"]],
     target: Path,
     *,
-    widths: Mapping[str, float],
+    uniform: Mapping[str, float],
 ) -> None:
     """A dot for each head of each layer, a panel for each model (Figures 7 and 11).
 
     Args:
       distances: of each model, in pixels.
-      widths: of each model's images, in pixels; that of attention to all patches alike is told.
+      uniform: of each model, the distance of attention to all patches alike: a dashed line.
     """
     columns = min(3, len(distances))
     rows = -(-len(distances) // columns)
@@ -76,9 +77,10 @@ def draw_attention_distances(
         layers = np.arange(len(distance))
         axes.plot(layers, distance, "o", markersize=4, alpha=0.8)
         axes.plot(layers, distance.mean(axis=1), color="black", linewidth=1, label="mean of heads")
+        axes.axhline(uniform[name], color="grey", linestyle="--", label="all patches alike")
         axes.set(title=name, xlabel="layer", ylabel="mean attention distance (pixels)")
         axes.set_xticks(layers[:: max(1, len(layers) // 12)])
-        axes.set_ylim(0, max(1.05 * distance.max(), 0.55 * widths[name]))
+        axes.set_ylim(0, 1.1 * max(distance.max(), uniform[name]))
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)

@@ -33,13 +33,15 @@ def draw_rollouts(sweep: Path, folder: Path) -> None:
 
 def draw_attention_distances(sweep: Path, folder: Path) -> None:
     """attention_distance.png: how far each head attends, a panel for each row (Figures 7, 11)."""
-    distances, widths = {}, {}
+    distances, uniform = {}, {}
     for name, workdir in shown(sweep, has_attention):
         distances[name] = distance_of(workdir)
-        widths[name] = run_at(workdir).learner.info.preprocessing.image_size[1]
+        run = run_at(workdir)
+        patch_size = attention.pixels_of_patch(run.vit)
+        uniform[name] = attention.patch_distances(run.grid, patch_size).mean()
     if distances:
         target = folder / "attention_distance.png"
-        attention_figures.draw_attention_distances(distances, target, widths=widths)
+        attention_figures.draw_attention_distances(distances, target, uniform=uniform)
 
 
 def draw_patch_filters(sweep: Path, folder: Path) -> None:
