@@ -35,7 +35,7 @@ ROWS = {
 }
 WIDTHS = {"B": 768, "L": 1024, "H": 1280}
 STEMS = {"16": "resnet50_stride16", "32": "resnet50"}
-SETTINGS = ("L16,14", "R50x1")  # some of them
+SETTINGS = ("R50x1",)  # one of them; the ViTs are those of pretrain_i21k.py
 
 
 def get_model(name: str) -> dict:

@@ -71,6 +71,9 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
     elif config["task"]["model"].get("name") == "resnet":
         config["task"]["model"] |= {"depth": None, "stages": (1,)}
         config["data"]["image_size"] = 8
+    elif config["task"]["model"].get("name") == "mixer":
+        tiny = dict(size=None, width=16, depth=2, token_mlp_dim=8, channel_mlp_dim=32)
+        config["task"]["model"] |= tiny
     else:
         config["task"]["model"] |= {"size": None, **TINY_MODEL}
     if config["data"]["source"].startswith("idx:"):
