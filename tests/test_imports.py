@@ -176,7 +176,7 @@ from absl import flags
 from jax._src import xla_bridge
 assert not xla_bridge._backends, f"devices were opened: {{xla_bridge._backends}}"
 optional = ("torch", "safetensors", "huggingface_hub", "wandb", "submitit", "matplotlib.pyplot")
-for name in ("tensorflow", *optional):
+for name in ("tensorflow", "optuna", "cmaes", *optional):
     assert name not in sys.modules, f"{{name}} was imported"
 own = [m for m in flags.FLAGS.flags_by_module_dict() if m.startswith("vit_jax")]
 assert not own, f"global flags were defined in {{own}}"

@@ -27,6 +27,8 @@ def test_commands_run_as_written(tmp_path):
             # Data, network or cluster may not be here; test_configs.py runs these configs, and
             # papers/test_tables.py what is in experiments/.
             continue
+        if name == "sweep":  # dozens of trainings; tests/sweeps and test_sweep.py run small ones
+            continue
         for written in ("runs/digits", "digits.npz", "=preview"):
             here = tmp_path / written.removeprefix("runs/").removeprefix("=")
             prefix = "=" if written.startswith("=") else ""

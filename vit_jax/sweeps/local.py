@@ -78,8 +78,8 @@ class LocalLauncher:
 
     def start(self, folders: Sequence[TrialFolder]) -> None:
         for folder in folders:
-            attempts.note(folder, "start")
-            self._workers[folder.name] = self._start(folder, self._free.pop(0))
+            one = self._workers[folder.name] = self._start(folder, self._free.pop(0))
+            attempts.note(folder, "start", pid=one.process.pid)
 
     def _start(self, folder: TrialFolder, place: Place) -> Worker:
         variables = dict(self._environment)

@@ -85,6 +85,10 @@ class Outcome:
     counts: Mapping[State, int]
     is_stopped: bool
 
+    @classmethod
+    def of(cls, folders: Sequence[TrialFolder], *, is_stopped: bool) -> "Outcome":
+        return cls(collections.Counter(one.state() for one in folders), is_stopped)
+
     @property
     def is_over(self) -> bool:
         """Is nothing left for the next command but to retry?"""
@@ -118,18 +122,19 @@ def run_trials(
         if how.retry_failed:
             for one in failed(folders):
                 attempts.retry(one)
-        return run(folder, Listed(folder, [one.name for one in folders]), how, about, console)
+        source = Listed(folder, [one.name for one in folders])
+        is_stopped = not run(folder, source, how, about, console)
+    # Trials that the sweep has no more are shown, and wait for nobody.
+    return Outcome.of(folders, is_stopped=is_stopped)
 
 
 def run(
     folder: SweepFolder, source: Source, how: How, about: About, console: Console | None
-) -> Outcome:
-    """Runs what the source gives, in a folder that is this process's own."""
+) -> bool:
+    """Runs what the source gives, in a folder that is this process's own; False if stopped."""
     launcher = make_launcher(folder, how)
     with Progress(folder, console or Console(), metric=about.metric) as progress:
-        is_stopped = not drive(source, launcher, progress)
-    counts = collections.Counter(one.state() for one in folder.known())
-    return Outcome(counts, is_stopped)
+        return drive(source, launcher, progress)
 
 
 def make_launcher(folder: SweepFolder, how: How) -> Launcher:

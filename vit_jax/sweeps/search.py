@@ -80,14 +80,16 @@ def run_search(
     make_pruner = study.PRUNERS[settings.pruner]
     how = dataclasses.replace(how, workers=how.workers or 1)  # all at once would learn nothing
     told = dataclasses.asdict(settings)
-    with opened(folder, dataclasses.replace(about, base=base, metric=settings.metric, search=told)):
+    about = dataclasses.replace(about, base=base, metric=settings.metric, search=told)
+    with opened(folder, about):
         found = study.open_study(
             folder, metric=settings.metric, storage=settings.storage, pruner=make_pruner()
         )
         search = Search(folder, base, space, settings, found)
         if how.retry_failed:
             search.retry_failed()
-        return run(folder, search, how, about, console)
+        is_stopped = not run(folder, search, how, about, console)
+    return Outcome.of(folder.known(), is_stopped=is_stopped)
 
 
 def check(base: Mapping[str, Any], settings: SearchSettings) -> None:

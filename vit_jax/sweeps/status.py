@@ -40,7 +40,7 @@ class Row(NamedTuple):
     num_steps: int | None
     value: float | None
     seconds_left: float | None
-    reason: str | None
+    note: str | None
 
 
 def row_of(record: Record, *, metric: str | None) -> Row:
@@ -52,8 +52,15 @@ def row_of(record: Record, *, metric: str | None) -> Row:
         num_steps=num_steps,
         value=value_of(record, metric),
         seconds_left=seconds_left(record) if record.state == State.RUNNING else None,
-        reason=record.reason,
+        note=record.reason or job_of(record),
     )
+
+
+def job_of(record: Record) -> str | None:
+    """'job 12_3' of a trial that a cluster has; it may not have begun."""
+    last = record.attempts[-1] if record.attempts else {}
+    is_open = record.state not in FINAL and last.get("event") == "start"
+    return f"job {last['job_id']}" if is_open and "job_id" in last else None
 
 
 def value_of(record: Record, metric: str | None) -> float | None:
@@ -98,7 +105,7 @@ def number_text(metric: str | None, value: float | None) -> str:
 def table_of(rows: Sequence[Row], *, metric: str | None) -> Table:
     table = Table(box=None)
     table.add_column("trial", overflow="fold")
-    for heading in ("state", "step", metric or "", "ETA", "reason"):
+    for heading in ("state", "step", metric or "", "ETA", ""):
         table.add_column(heading, overflow="fold")
     for row in rows:
         left = row.seconds_left
@@ -108,7 +115,7 @@ def table_of(rows: Sequence[Row], *, metric: str | None) -> Table:
             f"{row.step:,}/{row.num_steps:,}" if row.num_steps else "",
             number_text(metric, row.value),
             str(datetime.timedelta(seconds=round(left))) if left is not None else "",
-            (row.reason or "").splitlines()[-1] if row.reason else "",
+            row.note.splitlines()[-1] if row.note else "",
             style=STYLES.get(row.state),
         )
     return table
@@ -220,8 +227,8 @@ class Progress:
         text = f"{folder.name}: {row.state}"
         if row.value is not None:
             text += f", {self._metric} {number_text(self._metric, row.value)}"
-        if row.reason:
-            text += f": {row.reason.splitlines()[-1]}"
+        if row.note:
+            text += f": {row.note.splitlines()[-1]}"
         self._line(text)
 
     def look(self, running: Collection[TrialFolder]) -> None:

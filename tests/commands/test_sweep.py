@@ -1,0 +1,204 @@
+"""`sweep` as a person calls it: which trials a config has, and every mistake in one sentence."""
+
+import importlib.util
+import json
+import re
+
+import cheap_trials
+import pytest
+from helpers import ROOT, tiny_config
+
+from vit_jax.__main__ import main
+from vit_jax.commands import sweep
+from vit_jax.sweeps import running
+from vit_jax.sweeps.folder import State, SweepFolder
+
+LISTED = """
+def sweep():
+    yield {"train.seed": 0}
+    yield {"train.seed": 1, "data.train": "train[:50%]", "name": "half"}
+"""
+SPACE = """
+def search_space(trial):
+    return {"optimizer.learning_rate": trial.suggest_float("rate", 1e-3, 1e-2)}
+"""
+
+
+def call(capsys, *arguments):
+    """Exit code, standard output and standard error of the command, run in this process."""
+    with pytest.raises(SystemExit) as stop:
+        main(["sweep", *arguments])
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+def write(folder, functions, **overrides):
+    """A config with these functions, below a folder of configs."""
+    path = folder / "configs" / "mine.py"
+    path.parent.mkdir(exist_ok=True)
+    config = f"def get_config(arg):\n    return {tiny_config(**overrides)!r}\n"
+    path.write_text(config + functions)
+    return path
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    """Trials that train nothing; their metrics are the config's own."""
+    program = """
+import json, sys, pathlib
+here = pathlib.Path(sys.argv[1])
+config = json.loads((here / "trial.json").read_text())["config"]
+rate, seed = config["optimizer"]["learning_rate"], config["train"]["seed"]
+metrics = {"test/top1": seed / 10, "test/loss": rate, "validation/top1": 0.5}
+(here / "metrics.jsonl").write_text(json.dumps({"step": 24, **metrics}) + "\\n")
+(here / "run.json").write_text(json.dumps({"num_steps": 24, "command": [], "devices": ""}))
+(here / "result.json").write_text(json.dumps({"step": 24, "metrics": metrics}))
+"""
+    command = lambda folder: ["python3", "-c", program, str(folder.workdir.path)]  # noqa: E731
+    original = running.How
+    monkeypatch.setattr(running, "How", lambda **how: original(command=command, **how))
+    monkeypatch.setattr(sweep, "write_report", lambda folder: print(f"report of {folder.path}"))
+
+
+def test_a_sweep_is_run_looked_at_and_not_run_again(cheap, capsys, tmp_path):
+    config = write(tmp_path, LISTED)
+    given = [f"--config={config}:x", f"--workdir={tmp_path / 'runs'}"]
+    code, out, err = call(capsys, *given, "--config.optimizer.learning_rate=0.5")
+    assert code == 0, err
+    assert "seed=0: begins\n" in out and "half: finished, test/top1 10.00%\n" in out
+    assert f"2 trials: 2 finished | {tmp_path / 'runs'}\n" in out
+    assert f"report of {tmp_path / 'runs'}" in out
+
+    told = json.loads((tmp_path / "runs" / "sweep.json").read_text())
+    assert told["config"] == f"{config}:x" and told["metric"] == "test/top1"
+    assert told["arguments"] == ["--config.optimizer.learning_rate=0.5"]
+    assert told["direction"] == "maximize" and told["versions"].keys() >= {"python", "jax"}
+
+    code, out, _ = call(capsys, *given, "--config.optimizer.learning_rate=0.5")
+    assert code == 0 and "begins" not in out
+    code, _, err = call(capsys, *given)
+    assert code == 2 and "belongs to another config: optimizer.learning_rate: 0.5 there" in err
+
+
+def test_status_and_best_need_the_folder_alone(cheap, capsys, tmp_path):
+    config = write(tmp_path, LISTED)
+    workdir = f"--workdir={tmp_path / 'runs'}"
+    call(capsys, f"--config={config}", workdir, "--config.train.num_steps=24")
+    code, out, _ = call(capsys, workdir, "--status")
+    assert code == 0 and re.search(r"half +finished +24/24 +10.00%", out)
+    assert "2 trials: 2 finished" in out
+    code, out, _ = call(capsys, workdir, "--best")
+    assert code == 0 and out.startswith("half: test/top1 10.00%\n")
+    assert "  data.train = 'train[:50%]'\n" in out
+    alone = out.partition("alone: ")[2]
+    assert f"train --config={config} --config.train.num_steps=24" in alone
+    assert "--config.train.seed=1 '--config.data.train=train[:50%]' --workdir=NEW" in alone
+    # Of losses the least: both are equal, and the first by name is taken.
+    assert call(capsys, workdir, "--best", "--metric=test/loss")[1].startswith("half: test/loss")
+    code, _, err = call(capsys, workdir, "--best", "--metric=test/f1")
+    assert code == 2 and "which no finished trial has; allowed: test/top1" in err
+
+
+def test_num_trials_means_a_search(cheap, capsys, tmp_path):
+    pytest.importorskip("optuna")
+    config = write(tmp_path, LISTED + SPACE)
+    given = [f"--config={config}", f"--workdir={tmp_path / 'runs'}", "--metric=test/loss"]
+    code, out, err = call(capsys, *given, "--num_trials=3", "--sampler=random", "--workers=2")
+    assert code == 0, err
+    records = SweepFolder.at(tmp_path / "runs").records()
+    assert [record.state for record in records] == 3 * [State.FINISHED]
+    losses = {record.name: record.metrics["test/loss"] for record in records}
+    _, out, _ = call(capsys, f"--workdir={tmp_path / 'runs'}", "--best")
+    assert out.startswith(f"{min(losses, key=losses.get)}: test/loss")
+    told = json.loads((tmp_path / "runs" / "sweep.json").read_text())
+    assert told["search"]["sampler"] == "random" and told["direction"] == "minimize"
+
+
+def test_a_dry_run_tells_the_trials_and_touches_nothing(capsys, tmp_path):
+    config = write(tmp_path, LISTED + SPACE)
+    given = [f"--config={config}", f"--workdir={tmp_path / 'runs'}", "--dry_run"]
+    code, out, _ = call(capsys, *given)
+    assert code == 0
+    assert "half (waiting): train.seed=1, data.train='train[:50%]'\n" in out
+    code, out, _ = call(capsys, *given, "--num_trials=7")
+    assert code == 0 and out.startswith("7 trials, chosen by tpe for the best test/top1")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("submitit") is None,
+    reason="needs the extra: pip install 'vit_jax[slurm]'",
+)
+def test_a_dry_run_prints_the_script_of_an_array(capsys, tmp_path):
+    config = write(tmp_path, LISTED, launch__max_parallel=1)
+    given = [f"--config={config}", f"--workdir={tmp_path / 'runs'}", "--launcher=slurm"]
+    code, out, _ = call(capsys, *given, "--dry_run")
+    assert code == 0 and "#SBATCH --array=0-1%1\n" in out
+    assert "#SBATCH --job-name=runs\n" in out and f"{tmp_path}/runs/slurm" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_sweep_is_given_the_argument_if_it_takes_one(capsys, tmp_path):
+    functions = "def sweep(arg):\n    return [{'train.seed': int(arg)}]\n"
+    given = [f"--config={write(tmp_path, functions)}:7", f"--workdir={tmp_path}", "--dry_run"]
+    assert "seed=7 (waiting): train.seed=7" in call(capsys, *given)[1]
+
+
+@pytest.mark.parametrize(
+    "functions, arguments, message",
+    [
+        ("", [], "has neither sweep() nor search_space(trial); allowed: a config with"),
+        (LISTED, ["--num_trials=3"], "has no search_space(trial); allowed"),
+        (SPACE, [], "--num_trials is missing, and"),
+        (LISTED, ["--sampler=tpe"], "--sampler belongs to a search; allowed: with --num_trials"),
+        (LISTED, ["--metric=val/top1"], "--metric is 'val/top1'; allowed: EVALUATION/METRIC"),
+        (LISTED, ["--launcher=slrum"], "--launcher is 'slrum' (did you mean 'slurm'?); allowed"),
+        (LISTED, ["--launcher=slurm", "--gpus_per_trial=1"], "config.launch.gpus_per_node"),
+        (LISTED, ["--workers=0"], "0 is not a positive integer"),
+        (LISTED, ["--config.launch.hours=-1"], "config.launch.hours is -1"),
+        ("def sweep():\n    yield {'seed': 1}\n", [], "a trial sets 'seed'; allowed"),
+        ("def sweep():\n    return []\n", [], "the sweep has no trials"),
+        ("def sweep():\n    return [{}, {}]\n", [], "two trials are named 'base'"),
+        ("def sweep():\n    yield 1 / 0\n", [], "cannot be read: ZeroDivisionError"),
+        (SPACE, ["--num_trials=1", "--pruner=median"], "'test' is evaluated after the last step"),
+    ],
+)
+def test_mistakes_are_one_sentence(functions, arguments, message, capsys, tmp_path):
+    config = write(tmp_path, functions)
+    given = [f"--config={config}", f"--workdir={tmp_path / 'runs'}", "--dry_run", *arguments]
+    code, _, err = call(capsys, *given)
+    assert code == 2 and err.startswith("error: ") and message in err, err
+    assert len(err.strip().splitlines()) == 1 and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("look", ["--status", "--best", "--report"])
+def test_what_is_no_sweep_cannot_be_looked_at(look, capsys, tmp_path):
+    code, _, err = call(capsys, f"--workdir={tmp_path}", look)
+    assert code == 2 and "holds no sweep" in err
+
+
+SWEPT = [p for p in sorted((ROOT / "configs").glob("*.py")) if "def sweep(" in p.read_text()]
+
+
+@pytest.mark.parametrize("path", SWEPT, ids=lambda path: path.stem)
+def test_sweeps_of_the_configs_have_trials(path, capsys, tmp_path):
+    code, out, err = call(capsys, f"--config={path}", f"--workdir={tmp_path}", "--dry_run")
+    assert code == 0 and len(out.splitlines()) > 1, err
+
+
+def test_retry_failed_may_be_written_with_a_dash():
+    assert sweep.parse(["--retry-failed"]).retry_failed
+    assert sweep.parse(["--retry_failed"]).retry_failed
+
+
+def test_a_failed_trial_is_told_by_the_exit_code(capsys, tmp_path, monkeypatch):
+    obstacle = tmp_path / "obstacle"
+    obstacle.touch()
+    original = running.How
+    command = cheap_trials.command
+    monkeypatch.setattr(running, "How", lambda **how: original(command=command, **how))
+    monkeypatch.setattr(sweep, "write_report", lambda folder: None)
+    functions = f"def sweep():\n    yield {{'task.breaks_if': {str(obstacle)!r}}}\n"
+    given = [f"--config={write(tmp_path, functions)}", f"--workdir={tmp_path / 'runs'}"]
+    code, out, _ = call(capsys, *given)
+    assert code == 1 and "failed: it is broken" in out
