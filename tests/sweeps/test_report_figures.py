@@ -1,5 +1,7 @@
 """Pictures of sweeps show data in every panel and text that can be read, or are left out."""
 
+import json
+
 import pytest
 import synthetic_sweeps as synthetic
 from figure_checks import check, data_points
@@ -12,12 +14,12 @@ from vit_jax.sweeps.report_figures import PICTURES
 
 
 def many_long_names(path):
-    """120 trials, 20 settings with long names, each in two thirds of the trials."""
+    """105 trials, 16 settings with long names, each in two thirds of the trials."""
     folder = synthetic.new_sweep(path)
-    for i in range(120):
+    for i in range(105):
         changed = {
             f"task.model.a_setting_whose_name_is_rather_long_{k}": (i * (k + 3)) % 7 * 10.0**k
-            for k in range(20)
+            for k in range(16)
             if (i + k) % 3
         }
         changed["data.source"] = f"folder:some/where/far/away/with/a/long/path/{i % 15}"
@@ -31,7 +33,7 @@ def exploded(path):
     folder = synthetic.new_sweep(path, metric="test/loss")
     for i, loss in enumerate((0.011, 0.3, 2.3, 2e6)):
         for seed in (0, 1):
-            changed = {"optimizer.learning_rate": 10.0 ** (i - 4), "train.seed": seed}
+            changed = {"optimizer.weight_decay": (0, 1e-4, 1e-3, 1e-1)[i], "train.seed": seed}
             synthetic.add(folder, changed, 1 - loss * (1 + 0.1 * seed))
     return folder
 
@@ -49,7 +51,7 @@ CASES = {
     synthetic.random_search: dict(curves=1, seeds=1, parallel=1, slices=2, importance=1),
     synthetic.one_trial: {"curves": 1},
     synthetic.unfinished: {"curves": 1},
-    many_long_names: {"curves": 1, "seeds": 1, "parallel": 1, "slices": 5},
+    many_long_names: {"curves": 1, "seeds": 1, "parallel": 1, "slices": 4},
     exploded: {"curves": 1, "seeds": 1, "slices": 1},
     unfinished_single: {},
 }
@@ -94,6 +96,18 @@ def test_curves_have_a_line_a_trial_and_a_thick_mean_of_those_that_count(tmp_pat
         best = max(thick, key=lambda line: line.get_zorder() and axes.lines.index(line))
         (trial,) = findings.groups[0].counted
         assert list(zip(*best.get_data(), strict=True)) == report_figures.series(trial, name)
+
+
+def test_where_the_metric_was_evaluated_once_another_evaluation_has_the_curve(tmp_path):
+    folder = synthetic.new_sweep(tmp_path / "sweep")
+    name = synthetic.add(folder, {}, steps=(100,))
+    assert report_figures.curve_names(gather(folder)) == ["train/loss"]
+    (drawing,) = (picture.draw(gather(folder)) for picture in PICTURES if picture.file == "curves")
+    assert "`test/top1` was evaluated once" in drawing.note
+    rows = [{"step": step, "validation/top1": 0.1} for step in (50, 100)]
+    path = folder.trial(name).workdir.metrics
+    path.write_text(path.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+    assert report_figures.curve_names(gather(folder)) == ["validation/top1", "train/loss"]
 
 
 def test_the_mean_is_over_steps_that_all_seeds_have(tmp_path):

@@ -41,8 +41,7 @@ def told(settings: Mapping[str, str], *, limit: int | None = None) -> str:
 
 
 def _part(key: str, value: str, length: int) -> str:
-    key = key if len(key) <= length else key[: length - 1] + "…"
-    return f"{key}={shorten(value, _LONGEST_VALUE)}"
+    return f"{shorten(key, length)}={shorten(value, _LONGEST_VALUE)}"
 
 
 def stem(name: str) -> str:

@@ -1,8 +1,9 @@
 """A sweep's report for programs: CSV with a line a trial, and JSON with everything.
 
 A cell of the CSV is a value as JSON has it (1e-3, true, null, [1, 2]), or text as it is; text that
-would read as another value is quoted as in JSON. An empty cell is what is not known. Columns with
-a dot are overrides, with a slash metrics; what was measured afterwards is measured/NAME.
+would read as another value, or has several lines, is quoted as in JSON. An empty cell is what is
+not known. Columns with a dot are overrides, with a slash metrics; what was measured afterwards is
+measured/NAME.
 """
 
 import csv
@@ -57,11 +58,15 @@ def row(findings: Findings, group: Group, record: Record) -> dict[str, Any]:
 def cell(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value, sort_keys=True, default=str)
+    return json.dumps(value) if len(value.splitlines()) != 1 or _reads_as_json(value) else value
+
+
+def _reads_as_json(text: str) -> bool:
     try:
-        json.loads(value)
+        json.loads(text)
     except ValueError:
-        return value or '""'
-    return json.dumps(value)
+        return False
+    return True
 
 
 def parse_cell(text: str) -> Any:

@@ -16,7 +16,7 @@ from vit_jax.sweeps.drawing import BEST, COLOURS, GREY, WIDTH, Drawing, Picture,
 from vit_jax.sweeps.findings import Findings, Group, setting
 from vit_jax.sweeps.folder import Record
 from vit_jax.sweeps.labels import plural, shorten
-from vit_jax.sweeps.swept_axes import SweptAxis, make_axis
+from vit_jax.sweeps.swept_axes import SweptAxis, make_axis, spans_decades
 
 NAMED = len(COLOURS)  # groups with a colour of their own
 MOST_ROWS = 40  # of groups in one picture
@@ -26,8 +26,7 @@ PANELS = 5  # settings on one page
 
 def curves(findings: Findings) -> Drawing:
     """Metric and training loss over the steps: a thin line a trial, a thick one a group's mean."""
-    names = ["train/loss"] if findings.metric is None else [findings.metric.name, "train/loss"]
-    names = [name for name in dict.fromkeys(names) if _most_points(findings, name) > 1]
+    names = curve_names(findings)
     if not names:
         return Drawing(why_not="no trial has logged more than one step yet")
     told = min(NAMED, len(findings.groups))
@@ -38,6 +37,7 @@ def curves(findings: Findings) -> Drawing:
             _draw_group(axes, group, name)
         _limit(axes, [v for r in findings.records for _, v in series(r, name)])
         axes.set_title(name, fontsize=10)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("step")
     handles = {h.get_label(): h for axes in panels for h in axes.get_legend_handles_labels()[0]}
@@ -50,8 +50,11 @@ def curves(findings: Findings) -> Drawing:
         frameon=False,
     )
     others = len(findings.groups) - told
-    notes = [f"Grey: the {plural(others, 'other group')}."] if others else []
-    if any(record.rows and record not in findings.counted for record in findings.records):
+    notes = []
+    if findings.metric and findings.metric.name not in names:
+        notes.append(f"`{findings.metric.name}` was evaluated once, and so has no curve.")
+    notes += [f"Grey: the {plural(others, 'other group')}."] if others else []
+    if any(r.rows and r not in group.counted for group in findings.groups for r in group.records):
         notes.append("Dotted: trials that are in no mean.")
     return Drawing([figure], note=" ".join(notes))
 
@@ -136,6 +139,17 @@ def mean_series(records: Sequence[Record], name: str) -> list[tuple[int, float]]
     return [(s, float(np.mean([values[s] for values in all_series]))) for s in sorted(steps)]
 
 
+def curve_names(findings: Findings) -> list[str]:
+    """The metric, or what is like it in another evaluation, and the training loss, where logged."""
+    metric = findings.metric.name if findings.metric else ""
+    logged = sorted({name for record in findings.records for row in record.rows for name in row})
+    ending = f"/{metric.rpartition('/')[2]}"
+    alike = [name for name in logged if name.endswith(ending) and not name.startswith("train/")]
+    drawable = [n for n in [metric, *alike] if _most_points(findings, n) > 1]
+    last = ["train/loss"] if _most_points(findings, "train/loss") > 1 else []
+    return list(dict.fromkeys([*drawable[:1], *last]))
+
+
 def _most_points(findings: Findings, name: str) -> int:
     return max((len(series(record, name)) for record in findings.records), default=0)
 
@@ -163,11 +177,16 @@ def _draw_group(axes: Any, group: Group, name: str) -> None:
 
 
 def _limit(axes: Any, values: Sequence[float]) -> None:
-    """Cuts what lies far outside: one trial that exploded would flatten all others."""
+    """Cuts what lies far outside, since one trial that exploded would flatten all others.
+
+    Where many lie far apart the axis is logarithmic.
+    """
     low, high = np.quantile(values, (0.03, 0.97)) if values else (0.0, 0.0)
     room = high - low
     if room and (max(values) > high + 3 * room or min(values) < low - 3 * room):
         axes.set_ylim(max(min(values), low - room / 2), min(max(values), high + room / 2))
+    elif values and spans_decades(values, decades=3):
+        axes.set_yscale("log")
 
 
 def _slice_page(findings: Findings, keys: Sequence[str], counted: Sequence[Record]) -> Any:

@@ -1,11 +1,13 @@
 """Where the values of a swept setting, or of the metric, stand on a picture's axis from 0 to 1.
 
-Numbers stand by size, or by the logarithm of it where all are positive and span decades; all else
-are categories, evenly spaced by name. A trial without the setting stands apart on the left.
+Numbers stand by size, or by the logarithm of it where they span decades; all else are categories,
+evenly spaced by name. On the left, apart from the others, stand trials without the setting, and the
+0 of a logarithmic axis.
 """
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +17,9 @@ from vit_jax.sweeps.findings import NOT_SET
 from vit_jax.sweeps.labels import shorten, text_of
 
 DECADES = 1.5  # from where on the axis is logarithmic
-NOT_SET_ROOM = 0.14  # left of the values, where some trial lacks the setting
-FEW = 6  # so many distinct numbers are the ticks themselves
+LOW_END = 0.25  # of a range
+ROOM = 0.14  # of a value that stands apart
+FEW = 10  # so many distinct numbers are the ticks themselves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,57 +38,81 @@ def make_axis(name: str, values: Sequence[Any], *, characters: int = 76) -> Swep
     Raises IndexError for no values.
     """
     present = [value for value in values if value is not NOT_SET]
-    left = NOT_SET_ROOM if len(present) < len(values) else 0.0
     scale = _scale(present)
-    if scale == "category":
-        place, ticks = _categories(present, characters)
-    else:
-        place, ticks = _numbers(present, scale == "log")
-    into = lambda at: left + (1 - left) * at  # noqa: E731
-    places = tuple(0.0 if v is NOT_SET else into(place[_key(v, scale)]) for v in values)
-    moved = [(into(at), text) for at, text in ticks]
-    if left:
-        moved = [(0.0, str(NOT_SET)), *moved]
-    return SweptAxis(name=name, scale=scale, places=places, ticks=tuple(_apart(moved, characters)))
+    apart = [str(NOT_SET)] if len(present) < len(values) else []
+    if scale == "log" and 0 in present:
+        present = [value for value in present if value != 0]
+        apart.append("0")
+    find = _categories(present, characters) if scale == "category" else _numbers(present, scale)
+    left = ROOM * len(apart)
+    places = {text: ROOM * i for i, text in enumerate(apart)}
+    ticks = [(at, text) for text, at in places.items()]
+    ticks += [(left + (1 - left) * at, text) for at, text in find.ticks]
+
+    def place(value: Any) -> float:
+        text = str(NOT_SET) if value is NOT_SET else "0" if value == 0 else ""
+        if (text in places and scale != "category") or value is NOT_SET:
+            return places[text]
+        return left + (1 - left) * find.places[_key(value, scale)]
+
+    return SweptAxis(
+        name=name,
+        scale=scale,
+        places=tuple(map(place, values)),
+        ticks=tuple(_apart(ticks, characters)),
+    )
 
 
-def spans_decades(values: Sequence[float]) -> bool:
-    return min(values) > 0 and math.log10(max(values) / min(values)) >= DECADES
+def spans_decades(values: Sequence[float], *, decades: float = DECADES) -> bool:
+    """Are positive values so far apart, and most of them at the low end of their range?
+
+    Draws from a uniform law may span decades, too, but lie evenly as they are.
+    """
+    low, middle, high = min(values), statistics.median_low(set(values)), max(values)
+    if low <= 0 or math.log10(high) - math.log10(low) < decades:
+        return False
+    return (middle - low) / (high - low) < LOW_END
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """Places from 0 to 1 by value, and (place, text) of ticks."""
+
+    places: Mapping[Any, float]
+    ticks: Sequence[tuple[float, str]]
 
 
 def _scale(values: Sequence[Any]) -> str:
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
         return "category"
-    return "log" if spans_decades(values) else "linear"
+    above = [value for value in values if value != 0]
+    return "log" if above and spans_decades(above) else "linear"
 
 
 def _key(value: Any, scale: str) -> Any:
     return text_of(value) if scale == "category" else float(value)
 
 
-def _categories(values: Sequence[Any], characters: int) -> tuple[Mapping[str, float], list]:
+def _categories(values: Sequence[Any], characters: int) -> _Found:
     names = sorted({text_of(value) for value in values})
     place = {name: (i + 0.5) / len(names) for i, name in enumerate(names)}
     room = max(6, characters // len(names) - 2)
-    return place, [(at, shorten(name, room)) for name, at in place.items()]
+    return _Found(place, [(at, shorten(name, room)) for name, at in place.items()])
 
 
-def _numbers(values: Sequence[float], is_log: bool) -> tuple[Mapping[float, float], list]:
+def _numbers(values: Sequence[float], scale: str) -> _Found:
     distinct = sorted({float(value) for value in values})
     low, high = distinct[0], distinct[-1]
-    change = math.log if is_log else float
+    change = math.log if scale == "log" else float
     span = change(high) - change(low)
     at = lambda value: 0.5 if not span else (change(value) - change(low)) / span  # noqa: E731
     is_whole = all(isinstance(value, int) for value in values)
-    shown = (
-        distinct
-        if len(distinct) <= FEW
-        else _round_numbers(low, high, is_log=is_log, is_whole=is_whole)
-    )
-    return {v: at(v) for v in distinct}, [(at(v), f"{v:.4g}") for v in shown]
+    is_few = len(distinct) <= FEW
+    shown = distinct if is_few else _round_numbers(low, high, scale == "log", is_whole)
+    return _Found({v: at(v) for v in distinct}, [(at(v), f"{v:.4g}") for v in shown])
 
 
-def _round_numbers(low: float, high: float, *, is_log: bool, is_whole: bool) -> list[float]:
+def _round_numbers(low: float, high: float, is_log: bool, is_whole: bool) -> list[float]:
     from matplotlib import ticker  # slow to import
 
     if is_log:
