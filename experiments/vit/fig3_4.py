@@ -89,7 +89,6 @@ def full() -> Scale:
         ],
         columns=[
             Column(name="ImageNet, 5-shot", measure=IMAGENET, unit="%", scale=100),
-            Column(name="GFLOPs", analytic=analytic.gflops, digits=1, higher_is_better=None),
         ],
         devices="v3, 256",
         deviations=["7 epochs of each subset: the paper does not tell the length of these runs"],
