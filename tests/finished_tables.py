@@ -13,6 +13,7 @@ def get_config(arg):
         data=dict(source="digits", batch_size=int(arg or 16), image_size=8),
         optimizer=dict(learning_rate=1e-3),
         train=dict(num_steps=5),
+        evals=dict(test=dict(split="test")),
     )
 """
 TABLE = """
@@ -48,8 +49,9 @@ def get_table():
         },
         claims=[
             Better(text="one beats other", column="top-1", first=["ViT-B/16"], than=["other one"]),
-            Tie(text="they tie", column="top-1", rows=["other one", "like other"], within=1.0),
+            Tie(text="they tie", column="top-1", rows=["ViT-B/16", "other one"], within=12.0),
         ],
+        reference={("other one", "top-1"): 90.0},
         deviations=["a toy"],
     )
     full = Scale(

@@ -8,6 +8,7 @@ stochastic depth of 0.1, on ImageNet-1k and on ImageNet-21k with two budgets: 30
 times larger data cost as much as 300 of the smaller. `small` asks the same of 1,000 and 10,000
 images of Fashion-MNIST in equally many steps.
 
+One run a row, as in the paper: a single seed decides nothing here either, it shows the distance.
 Values are whole percents of held-out training images. The paper has each with a weight decay of
 0.1 and of 0.03, and does not tell which of them the figure shows; here it is 0.1.
 """

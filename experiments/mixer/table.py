@@ -66,7 +66,12 @@ def full() -> Scale:
     names = {key: f"{key[0]}, {key[1]} epochs" for key in FULL}
     return Scale(
         rows=[
-            Row(name=name, config=f"configs/mixer_i1k.py:{model},{epochs}", data=I1K)
+            Row(
+                name=name,
+                config=f"configs/mixer_i1k.py:{model},{epochs}",
+                seeds=(0, 1, 2),
+                data=I1K,
+            )
             for (model, epochs), name in names.items()
         ],
         columns=[Column(name="top-1", metric="val/top1", unit="%", scale=100.0)],

@@ -3,8 +3,9 @@
     python -m vit_jax sweep --config=experiments/vit/fig6.py --scale=small
 
 The paper shows images whose class token attends to what is on them, with ViT-L/16 of JFT-300M; it
-is a picture without numbers, and so is this one. `small` draws a ViT of Fashion-MNIST, `full` is
-the published L/16 of ImageNet-21k, which `configs/finetune.py` begins from.
+is a picture without numbers, and so is this one. `small` draws a ViT of Fashion-MNIST; `full` names
+the paper's model, which is not drawn: it needs published weights, which no run here can begin from
+without training them on.
 """
 
 from vit_jax.papers import pictures

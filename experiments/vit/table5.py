@@ -77,6 +77,7 @@ def fine_tuning(model: str, pretrained: str, dataset: str) -> Row:
         name=full_name(model, pretrained, dataset),
         config=f"configs/finetune.py:{model},{dataset}",
         overrides=overrides,
+        seeds=(0,) if pretrained == "jft" else (0, 1, 2),
         data=SIZES[dataset],
         kind=Kind.ANALYTIC_ONLY if pretrained == "jft" else Kind.TRAINED,
         why=PRIVATE if pretrained == "jft" else "",
@@ -168,7 +169,9 @@ def small_pretraining(count: int) -> Row:
 
 
 def small_fine_tuning(name: str, *, rate: float, source: Row | None = None) -> Row:
-    begins = {} if source is None else {"init.source": f"row:{source.name}"}
+    begins = {}
+    if source is not None:  # clothes and digits: both have ten classes
+        begins = {"init.source": f"row:{source.name}", "init.new_head": True}
     return Row(
         name=name,
         config="configs/digits.py",

@@ -71,6 +71,7 @@ def fine_tuning(name: str, source: str, by: dict) -> Row:
         config="configs/fashion_mnist.py:small",
         overrides={
             "init.source": f"row:{source}",
+            "init.new_head": True,  # clothes and digits: both have ten classes
             "task.model": {},
             **DIGITS,
             **by,
@@ -105,7 +106,7 @@ def small() -> Scale:
         ],
         deviations=[
             "Fashion-MNIST for JFT-300M, 200 digits for five data sets, a ResNet of two stages",
-            "the learning rates are common ones, not searched for",
+            "the learning rates are common ones, not searched for; gradients are clipped to 1",
         ],
     )
 

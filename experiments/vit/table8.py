@@ -61,6 +61,7 @@ def get_table() -> PaperTable:
             Column(name="test top-1", metric="test/top1", unit="%", scale=100),
             Column(name="digits, 5-shot", measure=DIGITS, unit="%", scale=100),
         ],
+        reference={(name, "test top-1"): value for name, value in PAPER.items()},
         claims=claims("test top-1", within=1.0),
         deviations=[
             "Fashion-MNIST instead of JFT-300M, and accuracy of the training's own task instead of "

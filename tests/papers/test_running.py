@@ -100,6 +100,8 @@ def test_what_is_missing_is_told_and_decides_nothing(tmp_path):
     text = (sweep.path / "table.md").read_text()
     assert "ViT-B/16: 2 of 3 seeds are missing: 1 failed, 2 waiting" in text
     assert "undecided: one seed" in text and "7 of 9 runs finished" in text
+    finish_run(sweep, runs["ViT-B/16", 2], {"test/top1": 0.8})
+    assert finish(table, sweep)["claims"][0]["verdict"] == "undecided"
 
 
 def test_nothing_has_run_yet(tmp_path):
@@ -125,11 +127,69 @@ def test_runs_of_another_config_or_machine_are_told(tmp_path):
     assert any(text.startswith("runs had different jax: 0.10.2 | 0.11.0") for text in found)
 
 
-def test_a_metric_that_no_run_has_is_a_mistake(tmp_path):
+def test_a_metric_that_no_run_has_is_told(tmp_path):
     file = write_table(tmp_path, ('metric="test/top1"', 'metric="test/top5"'))
     table, _, sweep = finished_sweep(tmp_path / "sweep", file, VALUES)
-    with pytest.raises(InputError, match="'test/top5', which no run has; allowed: test/top1"):
-        finish(table, sweep)
+    outcome = finish(table, sweep)
+    assert "other_one,seed=0 has no test/top5, but test/top1" in outcome["deviations"]
+    assert column(outcome, "top-1")["other one"]["mean"] is None
+
+
+def test_a_metric_that_no_run_evaluates_is_refused_before_anything_runs(tmp_path):
+    file = loading.load_table(write_table(tmp_path, ('metric="test/top1"', 'metric="val/top1"')))
+    with pytest.raises(InputError, match="'val/top1', but its config evaluates test; allowed"):
+        trials.trials_of(file, file.scale("small"))
+
+
+def test_a_value_that_is_not_finite_leaves_a_claim_undecided(tmp_path):
+    values = VALUES | {"other one": (0.7, 0.701, float("nan"))}
+    table, _, sweep = finished_sweep(tmp_path / "sweep", write_table(tmp_path), values)
+    outcome = finish(table, sweep)
+    assert {claim["verdict"] for claim in outcome["claims"]} == {"undecided"}
+    assert (
+        "other_one,seed=2 has nan as its test/top1, which does not count" in outcome["deviations"]
+    )
+
+
+def test_a_claim_about_rows_that_share_a_run_is_refused(tmp_path):
+    change = ('rows=["ViT-B/16", "other one"]', 'rows=["like other", "other one"]')
+    file = loading.load_table(write_table(tmp_path, change))
+    with pytest.raises(InputError, match="'they tie' compares rows that share the run 'other_one"):
+        trials.trials_of(file, file.scale("small"))
+
+
+CHOICE = """
+        choices=[Choice(name="best", rows=["other one", "ViT-B/16"], by="top-1")],
+        deviations=["a toy"],"""
+
+
+def test_a_claim_may_be_about_the_best_of_several_rows(tmp_path):
+    changes = [
+        ('deviations=["a toy"],', CHOICE),
+        ('first=["ViT-B/16"]', 'first=["best"]'),
+        ('than=["other one"]', 'than=["third"]'),
+        (
+            '        Row(name="huge"',
+            '        Row(name="third", config="configs/c.py:64", seeds=(0, 1, 2)),\n'
+            '        Row(name="huge"',
+        ),
+    ]
+    values = VALUES | {"third": (0.5, 0.501, 0.502)}
+    file = write_table(tmp_path, *changes)
+    table, _, sweep = finished_sweep(tmp_path / "sweep", file, values)
+    outcome = finish(table, sweep)
+    assert [choice["chosen"] for choice in outcome["choices"]] == ["ViT-B/16"]
+    pair = outcome["claims"][0]["pairs"][0]
+    assert (pair["first"], pair["second"], pair["verdict"]) == ("best", "third", "reproduced")
+    assert pair["interval"]["estimate"] == pytest.approx(30, abs=0.2)
+    assert "- best, chosen by top-1: ViT-B/16" in (sweep.path / "table.md").read_text()
+    # Until each of the rows has all its seeds, the best is not known.
+    (tmp_path / "later").mkdir()
+    values = values | {"other one": (0.7,)}
+    table, _, sweep = finished_sweep(tmp_path / "later" / "sweep", file, values)
+    outcome = finish(table, sweep)
+    assert outcome["choices"][0]["chosen"] is None
+    assert outcome["claims"][0]["verdict"] == "undecided"
 
 
 def test_each_run_is_measured_once(tmp_path):

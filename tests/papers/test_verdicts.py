@@ -14,12 +14,18 @@ TIE = Tie(text="a, b, c tie", column="top-1", rows=["a", "b", "c"], within=1.0)
 HIGH, LOW, WIDE = (80.1, 80.0, 79.9), (70.1, 70.0, 69.9), (60.0, 75.0, 90.0)
 
 
+def judged(claim, values, column=TOP1, **seeds):
+    """`seeds`: how many a row should have; by default those that it has."""
+    counts = {row: len(values.get(row, ())) for row in claim.named_rows}
+    return judge_claim(claim, values, column, seeds=counts | seeds)
+
+
 def order(column=TOP1, **values):
-    return judge_claim(BETTER, values, column).verdict
+    return judged(BETTER, values, column).verdict
 
 
 def tie(column=TOP1, **values):
-    return judge_claim(TIE, values, column).verdict
+    return judged(TIE, values, column).verdict
 
 
 def test_an_order_is_reproduced_only_by_every_pair():
@@ -50,6 +56,19 @@ def test_one_seed_decides_nothing(lonely):
     assert order(a=HIGH, b=HIGH) == Verdict.UNDECIDED  # nor does a row without runs
 
 
+@pytest.mark.parametrize("lossy", ["a", "b", "c"])
+def test_a_row_that_lost_a_seed_decides_nothing(lossy):
+    """Those that are left may be left for a reason: others diverged, or are still to come."""
+    values = dict(a=HIGH, b=HIGH, c=LOW)
+    assert judged(BETTER, values).verdict == Verdict.REPRODUCED
+    found = judged(BETTER, values, **{lossy: 4})
+    assert found.verdict == Verdict.UNDECIDED
+    assert [pair.interval is None for pair in found.pairs] == [False, False]  # it is still told
+    assert judged(TIE, dict(a=HIGH, b=HIGH, c=HIGH), **{lossy: 4}).verdict == Verdict.UNDECIDED
+    reversed_order = dict(a=LOW, b=LOW, c=HIGH)
+    assert judged(BETTER, reversed_order, a=4, b=4).verdict == Verdict.UNDECIDED
+
+
 def test_seeds_that_are_all_equal_tell_nothing_of_the_noise():
     assert order(a=(80.0, 80.0), b=(80.0, 80.0), c=(70.0, 70.0)) == Verdict.UNDECIDED
 
@@ -62,7 +81,7 @@ def test_what_is_computed_is_exact():
 
 
 def test_pairs_tell_the_difference_and_the_seeds():
-    found = judge_claim(BETTER, dict(a=HIGH, b=WIDE, c=LOW), TOP1)
+    found = judged(BETTER, dict(a=HIGH, b=WIDE, c=LOW))
     assert [(pair.first, pair.second) for pair in found.pairs] == [("a", "c"), ("b", "c")]
     first = found.pairs[0]
     assert first.n == (3, 3) and first.interval.estimate == pytest.approx(10)
@@ -77,7 +96,7 @@ def test_equal_rows_are_hardly_ever_called_different():
         a, b, c = rng.normal(80, 1, (3, 4))
         wrong[order(a=a.tolist(), b=b.tolist(), c=c.tolist())] += 1
         narrow = Tie(text="tie", column="top-1", rows=["a", "b"], within=1e-3)
-        verdict = judge_claim(narrow, dict(a=a.tolist(), b=b.tolist()), TOP1).verdict
+        verdict = judged(narrow, dict(a=a.tolist(), b=b.tolist())).verdict
         assert verdict != Verdict.REPRODUCED  # noise of 1 cannot show a tie within 0.001
     # 400 draws at 5 %: 20, and three standard deviations more.
     assert wrong[Verdict.REPRODUCED] <= 33 and wrong[Verdict.CONTRADICTED] <= 33

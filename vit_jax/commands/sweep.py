@@ -50,9 +50,9 @@ def main(arguments: list[str]) -> int:
     if file is None:
         raise InputError("--config is missing; allowed: --config=configs/NAME.py")
     processes.refuse("sweep")
-    paper_tables.check_flags(file, overrides, values)
+    paper_tables.check_flags(file, values)
     if paper_tables.is_table(file):
-        return paper_tables.run(file, how_of(values), values)
+        return paper_tables.run(file, overrides, how_of(values), values)
     run = run_search if is_search(file, values) else run_listed
     return run(file, overrides, folder, values)
 

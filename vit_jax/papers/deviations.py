@@ -1,11 +1,12 @@
 """In what a table's runs differ from the paper's protocol: what its file says, and what is seen."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_jax import workdir
-from vit_jax.papers.loading import TableFile
+from vit_jax.papers.loading import TableFile, needed_rows
 from vit_jax.papers.table import Kind, Scale
 from vit_jax.papers.trials import Cell, distinct
 from vit_jax.sweeps.folder import Record, State
@@ -19,15 +20,24 @@ PROTOCOL = (
     "task.model.width",
     "task.model.depth",
     "task.model.patch_size",
+    "task.model.pool",
+    "task.model.dropout_rate",
+    "task.model.drop_path_rate",
+    "task.label_smoothing",
+    "task.mixing.mixup_alpha",
     "data.source",
     "data.train",
     "data.image_size",
     "data.batch_size",
+    "data.augment.crop",
+    "data.augment.policy.name",
     "optimizer.name",
     "optimizer.learning_rate",
     "optimizer.schedule",
     "optimizer.warmup_steps",
     "optimizer.weight_decay",
+    "optimizer.momentum",
+    "optimizer.clip_norm",
     "train.num_steps",
     "train.num_epochs",
 )
@@ -43,6 +53,8 @@ def deviations_of(
         *scale.deviations,
         *changed_settings(file, name),
         *missing_runs(scale, runs, records),
+        *missing_values(scale, runs, records),
+        *shared_beginnings(scale),
         *changed_since(runs, records),
         *mixed(list(records.values())),
     ]
@@ -97,6 +109,35 @@ def missing_runs(
                 f"{', '.join(missing)}"
             )
     return found
+
+
+def missing_values(
+    scale: Scale, runs: Mapping[Cell, Trial], records: Mapping[str, Record]
+) -> list[str]:
+    """Finished runs that have no finite value of a column."""
+    metrics = [column.metric for column in scale.columns if column.metric]
+    shown = {row.name for row in scale.rows if row.is_shown}
+    names = dict.fromkeys(trial.name for (row, _), trial in runs.items() if row in shown)
+    found = []
+    for record in (records[name] for name in names if name in records):
+        for metric in metrics if record.state == State.FINISHED else ():
+            value = record.metrics.get(metric)
+            if value is None:
+                found.append(f"{record.name} has no {metric}, but {', '.join(record.metrics)}")
+            elif not math.isfinite(value):
+                found.append(f"{record.name} has {value} as its {metric}, which does not count")
+    return found
+
+
+def shared_beginnings(scale: Scale) -> list[str]:
+    """Rows all of whose seeds begin from one run, so that the spread lacks that run's part."""
+    rows = {row.name: row for row in scale.rows}
+    return [
+        f"{row.name}: {len(row.seeds)} seeds begin from one run of {name}"
+        for row in scale.rows
+        for name in needed_rows(row.overrides)
+        if len(rows[name].seeds) < len(row.seeds)
+    ]
 
 
 def changed_since(runs: Mapping[Cell, Trial], records: Mapping[str, Record]) -> list[str]:

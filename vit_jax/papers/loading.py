@@ -8,21 +8,37 @@ from typing import Any
 
 from vit_jax import config_files, experiment, sections
 from vit_jax.errors import InputError
-from vit_jax.papers.table import Better, Column, Kind, PaperTable, Row, Scale, Tie
+from vit_jax.papers.table import Better, Choice, Column, Kind, PaperTable, Row, Scale, Tie
 from vit_jax.sweeps.trials import SEED, set_key
 
 FUNCTION = "get_table"
 ROW = "row:"  # a value 'row:NAME' is the workdir of that row's run
+# Keys that change where and how fast runs are, and not what they find.
+ALLOWED = (
+    "launch.",
+    "mesh.",
+    "data.data_dir",
+    "data.num_workers",
+    "data.num_threads",
+    "data.prefetch",
+    "train.accum_steps",
+    "train.checkpoint_every",
+)
 WAYS = ("metric", "measure", "analytic")
 
 
 @dataclasses.dataclass(frozen=True)
 class TableFile:
-    """A table, and the folder that its rows' configs are below."""
+    """A table, the folder that its rows' configs are below, and where its runs take place.
+
+    Attributes:
+      where: keys of all configs, of `ALLOWED`: the machines and the data's folder.
+    """
 
     path: Path
     table: PaperTable
     root: Path
+    where: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def scale(self, name: str) -> Scale:
         return sections.choose(self.table.scales, name, where="--scale")
@@ -34,6 +50,8 @@ class TableFile:
             config = config_files.load_config(f"{self.root}/{row.config}").to_dict()
             for key, value in row.overrides.items():
                 set_key(config, key, copy.deepcopy(value))  # later keys may go into it
+            for key, value in self.where.items():
+                set_key(config, key, copy.deepcopy(value))
             if seed is not None:
                 set_key(config, SEED, seed)
             return experiment.plain(config)
@@ -41,12 +59,19 @@ class TableFile:
             raise InputError(f"{where}: {error}") from error
 
 
-def load_table(path: str | Path) -> TableFile:
+def load_table(path: str | Path, *, where: Mapping[str, Any] | None = None) -> TableFile:
     """The table of a file.
 
     Raises:
-      InputError: where there is none, or its names do not fit each other.
+      InputError: where there is none, its names do not fit each other, or `where` would change
+        what its runs find.
     """
+    for key in where or {}:
+        if not key.startswith(ALLOWED):
+            raise InputError(
+                f"--config.{key} is given, but the rows of a table are what they are; allowed: "
+                f"where they run ({', '.join(ALLOWED)})."
+            )
     path = Path(path)
     file = config_files.ConfigFile.read(str(path))
     if FUNCTION not in file.names:
@@ -60,7 +85,7 @@ def load_table(path: str | Path) -> TableFile:
         check_scale(scale, where=f"{table.name}, scale {name!r}")
     if not table.scales:
         raise InputError(f"{table.name} has no scales; allowed: at least one.")
-    return TableFile(path, table, find_root(path, table))
+    return TableFile(path, table, find_root(path, table), where or {})
 
 
 def default_workdir(file: TableFile, scale: str) -> str:
@@ -94,9 +119,11 @@ def check_scale(scale: Scale, *, where: str) -> None:
     check_measures(scale.columns, where=where)
     for row in scale.rows:
         check_row(row, scale.rows, where=f"{where}: the row {row.name!r}")
-    for row, column in scale.expected:
+    for row, column in (*scale.expected, *scale.reference):
         sections.choose(rows, row, where=f"{where}: the row of an expected value")
         sections.choose(columns, column, where=f"{where}: the column of an expected value")
+    for choice in scale.choices:
+        check_choice(choice, scale, where=f"{where}: the choice {choice.name!r}")
     for claim in scale.claims:
         check_claim(claim, scale, where=f"{where}: the claim {claim.text!r}")
 
@@ -155,21 +182,44 @@ def check_row(row: Row, rows: Sequence[Row], *, where: str) -> None:
         raise InputError(f"{where} is {row.kind}; allowed: only with `why`.")
 
 
+def check_choice(choice: Choice, scale: Scale, *, where: str) -> None:
+    rows = {row.name: row for row in scale.rows if row.is_shown}
+    columns = {column.name: column for column in scale.columns}
+    if sum(other.name == choice.name for other in (*scale.rows, *scale.choices)) > 1:
+        raise InputError(f"{where} has the name of another; allowed: one of its own.")
+    column = sections.choose(columns, choice.by, where=f"{where}: its column")
+    seeds = {tuple(sections.choose(rows, n, where=f"{where}: a row").seeds) for n in choice.rows}
+    if len(seeds) != 1 or column.higher_is_better is None:
+        raise InputError(
+            f"{where} is among rows of {len(seeds)} sets of seeds, by a column whose "
+            f"higher_is_better is {column.higher_is_better}; allowed: rows of the same seeds, and "
+            "a column that tells which is best."
+        )
+
+
 def check_claim(claim: Better | Tie, scale: Scale, *, where: str) -> None:
     columns = {column.name: column for column in scale.columns}
     rows = {row.name: row for row in scale.rows if row.is_shown}
+    rows |= {choice.name: choice for choice in scale.choices}
     column = sections.choose(columns, claim.column, where=f"{where}: its column")
     for name in claim.named_rows:
         sections.choose(rows, name, where=f"{where}: one of its rows")
+    sides = (claim.first, claim.than) if isinstance(claim, Better) else (claim.rows[:1], claim.rows)
+    too_few = not all(sides) or len(set(claim.named_rows)) < 2
+    if too_few or len(set(claim.named_rows)) < len(claim.named_rows):
+        raise InputError(
+            f"{where} is of the rows {', '.join(claim.named_rows) or '(none)'}; allowed: at least "
+            "two, each named once."
+        )
     if isinstance(claim, Better) and column.higher_is_better is None:
         raise InputError(f"{where} is of a column whose higher_is_better is None; allowed: a bool.")
     if isinstance(claim, Tie) and not claim.within > 0:
         raise InputError(f"{where} ties within {claim.within}; allowed: more than 0.")
 
 
-def needed_rows(overrides: Mapping[str, Any]) -> list[str]:
-    return [
-        value.removeprefix(ROW)
-        for value in overrides.values()
-        if isinstance(value, str) and value.startswith(ROW)
-    ]
+def needed_rows(value: Any) -> list[str]:
+    """Names of the rows that overrides refer to, at any depth."""
+    if isinstance(value, Mapping):
+        return [name for inner in value.values() for name in needed_rows(inner)]
+    is_row = isinstance(value, str) and value.startswith(ROW)
+    return [value.removeprefix(ROW)] if is_row else []

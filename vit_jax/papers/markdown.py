@@ -24,6 +24,9 @@ def _lines(outcome: Mapping[str, Any], picture: str | None, others: Sequence[str
         yield "\n## What the paper says\n"
         for claim in outcome["claims"]:
             yield from claim_lines(claim, digits_of(outcome, claim["column"]))
+    for choice in outcome["choices"]:
+        found = choice["chosen"] or "not known yet"
+        yield f"- {choice['name']}, chosen by {choice['by']}: {found}"
     yield "\n## Numbers"
     for column in outcome["columns"]:
         yield from column_lines(column)
@@ -124,5 +127,6 @@ def measured_lines(outcome: Mapping[str, Any]) -> Iterator[str]:
         yield (
             "- verdicts: reproduced where the 95 % interval (Welch's) of every difference is above "
             "0, or for a tie the 90 % interval within the margin; contradicted where one shows the "
-            "opposite; one seed decides nothing"
+            "opposite, at 5 % for all pairs of a claim together; one seed decides nothing, nor a "
+            "row that lacks one; each claim is judged by itself"
         )

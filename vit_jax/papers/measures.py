@@ -64,7 +64,7 @@ def few_shot(
         ]
         return float(np.mean(accuracies))
 
-    others = dict(source=source, train=train, test=test)
+    others = dict(source=source, data_dir=data_dir, train=train, test=test)
     others["seeds"] = None if num_seeds == 3 else num_seeds
     others["l2"] = None if l2 == PENALTY else l2
     return named(measure, f"few_shot_{shots}", **others)

@@ -1,13 +1,13 @@
 """What is measured on finished runs beyond their own evaluation, each run and measure once."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 
-from vit_jax.errors import InputError
 from vit_jax.papers.loading import TableFile
-from vit_jax.papers.table import Column, Scale
+from vit_jax.papers.table import Choice, Column, Scale
 from vit_jax.papers.trials import Cell
 from vit_jax.sweeps.folder import Record, State, SweepFolder, TrialFolder
 from vit_jax.sweeps.trials import Trial
@@ -40,7 +40,7 @@ def measure_run(folder: TrialFolder, columns: Iterable[Column], console: Console
 def values_of(
     file: TableFile, scale: Scale, runs: Mapping[Cell, Trial], records: Mapping[str, Record]
 ) -> dict[tuple[str, str], dict[int, float]]:
-    """(row, column) -> seed -> value in the paper's unit; a value that is not finite is left out.
+    """(row or choice, column) -> seed -> value in the paper's unit, where that is finite.
 
     What is computed stands at the row's first seed.
     """
@@ -61,23 +61,26 @@ def values_of(
                 for seed, value in values.items()
                 if value is not None and math.isfinite(value)
             }
-    check_metrics(scale.columns, list(records.values()))
+    for choice in scale.choices:
+        row = chosen(choice, scale, found)
+        found |= {(choice.name, c.name): found[row, c.name] if row else {} for c in scale.columns}
     return found
+
+
+def chosen(
+    choice: Choice, scale: Scale, values: Mapping[tuple[str, str], Mapping[int, float]]
+) -> str | None:
+    """The row that a choice falls on; None until each of its rows has all its seeds."""
+    column = next(column for column in scale.columns if column.name == choice.by)
+    seeds = {row.name: len(row.seeds) for row in scale.rows}
+    found = {row: values[row, choice.by].values() for row in choice.rows}
+    if any(len(found[row]) < (1 if column.analytic else seeds[row]) for row in choice.rows):
+        return None
+    best = max if column.higher_is_better else min
+    return best(choice.rows, key=lambda row: statistics.fmean(found[row]))
 
 
 def value_of(record: Record, column: Column) -> float | None:
     if column.metric is not None:
         return record.metrics.get(column.metric)
     return record.measured.get(column.measure.__name__)
-
-
-def check_metrics(columns: Iterable[Column], records: Sequence[Record]) -> None:
-    """Raises `InputError` for a metric that no finished run has."""
-    finished = [record for record in records if record.metrics]
-    known = sorted({name for record in finished for name in record.metrics})
-    for column in columns:
-        if finished and column.metric is not None and column.metric not in known:
-            raise InputError(
-                f"the column {column.name!r} is of the metric {column.metric!r}, which no run has; "
-                f"allowed: {', '.join(known)}."
-            )

@@ -5,10 +5,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vit_jax.papers import deviations, pricing, verdicts
+from vit_jax.papers import deviations, measuring, pricing, verdicts
 from vit_jax.papers.loading import TableFile
-from vit_jax.papers.measuring import values_of
-from vit_jax.papers.table import Better, Column, Expected, Row
+from vit_jax.papers.table import Better, Column, Row, Scale
 from vit_jax.papers.trials import Cell, distinct
 from vit_jax.sweeps.folder import Record, State, SweepFolder
 from vit_jax.sweeps.statistics import Summary
@@ -21,7 +20,7 @@ def outcome_of(
     """What is known of a scale of a table, from the folder of its sweep."""
     table, scale = file.table, file.scale(name)
     records = records_of(runs, sweep)
-    values = values_of(file, scale, runs, records)
+    values = measuring.values_of(file, scale, runs, records)
     return {
         "table": table.name,
         "title": table.title,
@@ -35,7 +34,11 @@ def outcome_of(
             "finished": sum(record.state == State.FINISHED for record in records.values()),
             "seconds": total_seconds(records),
         },
-        "claims": [describe_claim(claim, values, scale.columns) for claim in scale.claims],
+        "claims": [describe_claim(claim, values, scale) for claim in scale.claims],
+        "choices": [
+            {**dataclasses.asdict(choice), "chosen": measuring.chosen(choice, scale, values)}
+            for choice in scale.choices
+        ],
         "columns": [
             {
                 "name": column.name,
@@ -92,10 +95,10 @@ def plain(value: Any) -> Any:
 def describe_cell(
     file: TableFile, scale: str, row: Row, column: Column, values: Mapping[int, float]
 ) -> dict[str, Any]:
-    """A cell; where this scale has no number of the paper, the full scale's is for reference."""
+    """A cell; where this scale has no number that ours should be, the paper's for reference."""
     key = (row.name, column.name)
     expected = file.table.scales[scale].expected.get(key)
-    reference = expected or published(file, key)
+    reference = expected.value if expected else file.table.scales[scale].reference.get(key)
     seen, exact = list(values.values()), column.analytic is not None
     summary = Summary.of(seen) if seen else None
     verdict = verdicts.judge_value(seen, expected, exact=exact)
@@ -103,7 +106,7 @@ def describe_cell(
     return {
         "row": row.name,
         "kind": str(row.kind),
-        "paper": reference and reference.value,
+        "paper": reference,
         "is_same_protocol": expected is not None,
         "tolerance": expected and expected.tolerance,
         "expected_from": (expected and (expected.source or file.table.source)) or None,
@@ -117,17 +120,14 @@ def describe_cell(
     }
 
 
-def published(file: TableFile, key: tuple[str, str]) -> Expected | None:
-    full = file.table.scales.get(deviations.FULL)
-    return full.expected.get(key) if full else None
-
-
 def describe_claim(
-    claim: Any, values: Mapping[tuple[str, str], Mapping[int, float]], columns: Any
+    claim: Any, values: Mapping[tuple[str, str], Mapping[int, float]], scale: Scale
 ) -> dict[str, Any]:
-    column = next(column for column in columns if column.name == claim.column)
+    column = next(column for column in scale.columns if column.name == claim.column)
     by_row = {row: list(values[row, column.name].values()) for row in claim.named_rows}
-    found = verdicts.judge_claim(claim, by_row, column)
+    seeds = {row.name: len(row.seeds) for row in scale.rows}
+    seeds |= {choice.name: seeds[choice.rows[0]] for choice in scale.choices}
+    found = verdicts.judge_claim(claim, by_row, column, seeds=seeds)
     is_order = isinstance(claim, Better)
     return {
         "text": claim.text,

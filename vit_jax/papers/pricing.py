@@ -122,7 +122,7 @@ def in_folder(value: Any, folder: str) -> Any:
 
 def print_prices(file: TableFile, name: str, fleet: Fleet, console: Console) -> None:
     """Each row with its kind, config, seeds and cost, the sum, and what would start it."""
-    scale, total = file.scale(name), 0.0
+    scale, hours = file.scale(name), []
     if not console.is_terminal:
         console.width = max(console.width, tables.PLAIN_WIDTH)
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
@@ -132,14 +132,24 @@ def print_prices(file: TableFile, name: str, fleet: Fleet, console: Console) -> 
     for row in scale.rows:
         found = price(file, row, scale.rows, fleet)
         if row.kind == Kind.TRAINED:
-            total += (found.device_hours or 0.0) * len(row.seeds)
+            hours += [found.device_hours] * len(row.seeds)
         table.add_row(row.name, str(row.kind), seeds_of(row), *numbers(found))
         details.append(describe(row, found))
     console.print(table, highlight=False, markup=False)
     for text in details:
         say(text)
-    say(f"all seeds of what is trained: {total:,.4g} device-hours by roofline")
+    say(f"all seeds of what is trained: {sum_of(hours)}")
     print_commands(file, name, say)
+
+
+def sum_of(hours: Sequence[float | None]) -> str:
+    """Of all runs; of some of them the time may not be known, of all on a CPU."""
+    known = [value for value in hours if value is not None]
+    unknown = len(hours) - len(known)
+    total = f"{sum(known):,.4g} device-hours by roofline"
+    if not unknown:
+        return total
+    return f"at least {total}, and {unknown} runs of unknown time" if known else "time not known"
 
 
 def describe(row: Row, found: Price) -> str:

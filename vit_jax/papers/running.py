@@ -64,11 +64,7 @@ def finish(
     measuring.measure_runs(file.scale(scale), runs, sweep, console)
     outcome = outcome_of(file, scale, runs, sweep)
     states = [sweep.trial(trial.name).state() for trial in distinct(runs)]
-    pictures = []
-    if all(state == State.FINISHED for state in states):
-        pictures = draw_pictures(file, sweep)
-    elif file.table.pictures:
-        console.print("the table's pictures are drawn when all runs have finished")
+    pictures = draw_pictures(file, sweep) if State.FINISHED in states else []
     write(outcome, sweep.path, "table", pictures, subfolder="pictures/")
     if out is not None:
         stem = f"{file.table.name}.{scale}"

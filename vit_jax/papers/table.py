@@ -22,7 +22,7 @@ class Kind(enum.StrEnum):
     """What can be done about a row in public."""
 
     TRAINED = "trained"
-    WEIGHTS_ONLY = "weights-only"  # trained on private data; its weights are published
+    WEIGHTS_ONLY = "weights-only"  # not trained anew; its weights are published
     ANALYTIC_ONLY = "analytic-only"  # trained on private data; parameters and FLOPs can be counted
 
 
@@ -119,12 +119,30 @@ class Tie:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """That of several rows which is best in the mean of a column, of held-out data as a rule.
+
+    A claim may name it as if it were a row: e.g. each head with the best of its learning rates.
+
+    Attributes:
+      by: the column.
+    """
+
+    name: str
+    rows: Sequence[str]
+    by: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Scale:
     """A way to run the table.
 
     Attributes:
+      choices: rows that are chosen among others, for claims.
       expected: (row's name, column's name) -> what the paper has there.
       claims: what the paper says of the order of rows.
+      reference: (row's name, column's name) -> the paper's number by its own protocol, which is
+        shown beside ours and compared with nothing.
       deviations: in what this differs from the paper's protocol, a sentence each.
       devices: what the runs are for, e.g. 'tpu-v3, 256'; the cost is told for it.
     """
@@ -132,7 +150,9 @@ class Scale:
     rows: Sequence[Row]
     columns: Sequence[Column]
     expected: Mapping[tuple[str, str], Expected] = dataclasses.field(default_factory=dict)
+    reference: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
     claims: Sequence[Better | Tie] = ()
+    choices: Sequence[Choice] = ()
     deviations: Sequence[str] = ()
     devices: str = ""
 

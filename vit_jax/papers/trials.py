@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+from vit_jax.errors import InputError
 from vit_jax.papers.loading import ROW, TableFile
 from vit_jax.papers.table import Kind, Row, Scale
 from vit_jax.sweeps.trials import NEEDS, SEED, Trial, check_trials, checked_name, find_needs
@@ -28,7 +29,38 @@ def trials_of(file: TableFile, scale: Scale) -> dict[Cell, Trial]:
             whole = json.dumps(trial.config, sort_keys=True, default=list)
             found[row.name, seed] = same.setdefault(whole, trial)
     check_trials(distinct(found))
+    check_evaluated(scale, found)
+    check_pairs(scale, found)
     return found
+
+
+def check_evaluated(scale: Scale, runs: dict[Cell, Trial]) -> None:
+    """Raises `InputError` where a column is of a metric that a row's runs never evaluate."""
+    metrics = [column.metric for column in scale.columns if column.metric]
+    shown = {row.name for row in scale.rows if row.is_shown}
+    for (row, _), trial in runs.items():
+        names = trial.config["evals"]
+        for metric in metrics if row in shown else ():
+            if metric.partition("/")[0] not in names:
+                raise InputError(
+                    f"the row {row!r} is measured by {metric!r}, but its config evaluates "
+                    f"{', '.join(names) or 'nothing'}; allowed: a metric of one of these."
+                )
+
+
+def check_pairs(scale: Scale, runs: dict[Cell, Trial]) -> None:
+    """Raises `InputError` where a claim compares a run with itself."""
+    choices = {choice.name: choice.rows for choice in scale.choices}
+    analytic = {column.name for column in scale.columns if column.analytic}
+    for claim in scale.claims:
+        rows = [row for name in claim.named_rows for row in choices.get(name, [name])]
+        names = [trial.name for (row, _), trial in runs.items() if row in rows]
+        if len(set(names)) < len(names) and claim.column not in analytic:
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(
+                f"the claim {claim.text!r} compares rows that share the run {twice!r}; allowed: "
+                "rows of different configs."
+            )
 
 
 def make_trial(file: TableFile, row: Row, seed: int, before: dict[Cell, Trial]) -> Trial:

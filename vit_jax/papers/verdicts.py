@@ -5,7 +5,8 @@ reproduced only where every pair of rows shows it: for Better, Welch's 95 % inte
 difference lies on the right side of 0; for Tie, the 90 % interval lies within the margin, which is
 two one-sided tests of 5 %. It is contradicted where some pair shows the opposite: the interval of
 1 - 5 %/pairs (Bonferroni's) lies on the wrong side, or outside the margin. Everything else is
-undecided, and so is whatever rests on a single seed. What is computed rather than trained is exact.
+undecided, and so is whatever rests on a single seed, or on a row some of whose seeds are missing:
+those that are left may be left for a reason. What is computed rather than trained is exact.
 """
 
 import dataclasses
@@ -63,19 +64,27 @@ def judge_value(values: Sequence[float], expected: Expected | None, *, exact: bo
     return Verdict.AGREES if is_close else Verdict.DIFFERS
 
 
-def judge_claim(claim: Better | Tie, values: Values, column: Column) -> ClaimVerdict:
-    """What the values of one column say of a claim about it."""
+def judge_claim(
+    claim: Better | Tie, values: Values, column: Column, *, seeds: Mapping[str, int]
+) -> ClaimVerdict:
+    """What the values of one column say of a claim about it; `seeds`: row -> how many it needs."""
     sign = 1 if column.higher_is_better is not False else -1
     signed = {row: [sign * value for value in values.get(row, ())] for row in claim.named_rows}
     judge = judge_order if isinstance(claim, Better) else judge_tie
     exact = column.analytic is not None
     count = len(pairs_of(claim))
     pairs = tuple(judge(claim, a, b, signed, exact, count) for a, b in pairs_of(claim))
+    lacking = {row for row in claim.named_rows if not exact and len(signed[row]) < seeds[row]}
+    pairs = tuple(undecided(p) if lacking & {p.first, p.second} else p for p in pairs)
     verdicts = [pair.verdict for pair in pairs]
     if Verdict.CONTRADICTED in verdicts:
         return ClaimVerdict(claim, Verdict.CONTRADICTED, pairs)
     is_shown = all(verdict == Verdict.REPRODUCED for verdict in verdicts)
     return ClaimVerdict(claim, Verdict.REPRODUCED if is_shown else Verdict.UNDECIDED, pairs)
+
+
+def undecided(pair: Pair) -> Pair:
+    return dataclasses.replace(pair, verdict=Verdict.UNDECIDED)
 
 
 def pairs_of(claim: Better | Tie) -> list[tuple[str, str]]:
