@@ -14,7 +14,7 @@ from vit_jax.papers import analytic, measures
 from vit_jax.papers.table import Better, Column, Kind, PaperTable, Row, Scale
 
 JFT = (18_291, 303_000_000)
-SEEDS = (0, 1, 2, 3)
+SEEDS = (0, 1, 2)
 IMAGENET = measures.few_shot(shots=5, source="tfds:imagenet2012", test="validation")
 BASE, WIDTH, DEPTH, PATCH = "base", "width × 1.5", "depth × 2", "patches of 4"
 SMALL = {
@@ -45,7 +45,7 @@ def small() -> Scale:
             Row(
                 name=name,
                 config="configs/fashion_mnist.py:small",
-                overrides={**overrides, "train.num_epochs": 5},
+                overrides={**overrides, "train.num_epochs": 3},
                 seeds=SEEDS,
             )
             for name, overrides in SMALL.items()
