@@ -77,7 +77,7 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
     else:
         config["task"]["model"] |= {"size": None, **TINY_MODEL}
     if config["data"]["source"].startswith("idx:"):
-        config["data"]["source"] = f"idx:{fashion_files}"
+        config["data"] |= {"source": f"idx:{fashion_files}", "train": "train[:95%]"}
     if config["data"]["source"].startswith("tfds:"):
         config["data"] |= {"source": "digits", "train": "train[:100]"}
         config["evals"] = {name: {"split": "test[:50]"} for name in config["evals"]}

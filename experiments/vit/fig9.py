@@ -29,7 +29,7 @@ def small_rows(pool: str, name: str) -> list[Row]:
             overrides={
                 "task.model.pool": pool,
                 "optimizer.learning_rate": rate,
-                "train.num_epochs": 6,
+                "train.num_epochs": 4,
             },
             seeds=SEEDS,
         )

@@ -32,7 +32,7 @@ BIT = {
 }
 SEEDS = (0, 1, 2, 3)
 RESNET = dict(name="resnet", stages=(1, 1), width_factor=0.5)
-PRETRAINING = {"task.model": RESNET, "data.train": "train[:20000]", "train.num_epochs": 3}
+PRETRAINING = {"task.model": RESNET, "data.train": "train[:20000]", "train.num_epochs": 2}
 # The best of four rates for each optimizer is not searched for: these are common ones.
 BY_ADAM = {"optimizer.name": "adamw", "optimizer.learning_rate": 2e-3}
 BY_SGD = {
