@@ -38,7 +38,7 @@ def small() -> Scale:
                     "task.model": settings,
                     "data.train": f"train[:{size}]",
                     "train.num_epochs": None,
-                    "train.num_steps": 400,
+                    "train.num_steps": 600,
                 },
                 seeds=SEEDS,
             )

@@ -57,7 +57,7 @@ def small() -> Scale:
                     "task.model": model,
                     "data.train": "train[:95%]",
                     "train.num_epochs": None,
-                    "train.num_steps": 400,
+                    "train.num_steps": 600,
                 },
                 seeds=SEEDS,
             )

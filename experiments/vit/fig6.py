@@ -24,7 +24,7 @@ def get_table() -> PaperTable:
                     "task.model": MODEL,
                     "data.batch_size": 50,
                     "train.num_epochs": None,
-                    "train.num_steps": 400,
+                    "train.num_steps": 600,
                 },
             )
         ],

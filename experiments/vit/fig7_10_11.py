@@ -18,7 +18,7 @@ SEEDS = (0, 1, 2)
 TRAINED, UNTRAINED, HYBRID = "ViT", "ViT, untrained", "hybrid"
 MODEL = dict(name="vit", width=64, depth=6, mlp_dim=128, num_heads=4, pool="cls")
 VIT = dict(MODEL, patch_size=4)
-STEPS = {"data.batch_size": 50, "train.num_epochs": None, "train.num_steps": 400}
+STEPS = {"data.batch_size": 50, "train.num_epochs": None, "train.num_steps": 600}
 NO_STEPS = {
     "train.num_epochs": None,
     "train.num_steps": 1,

@@ -45,7 +45,7 @@ def small() -> Scale:
             Row(
                 name=name,
                 config="configs/fashion_mnist.py:small",
-                overrides={**overrides, "train.num_epochs": 3},
+                overrides={**overrides, "train.num_epochs": 5},
                 seeds=SEEDS,
             )
             for name, overrides in SMALL.items()
