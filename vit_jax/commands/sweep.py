@@ -221,7 +221,7 @@ def finish(folder: Any, outcome: Any) -> int:
 
 
 def write_report(folder: Any) -> None:
-    from vit_jax.sweeps import report
+    from vit_jax.sweeps.reports import report
 
     files: list[Path] = report.write(folder)
     print(f"report: {', '.join(str(file) for file in files)}")

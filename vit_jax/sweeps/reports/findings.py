@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.sweeps import labels
 from vit_jax.sweeps.folder import Record, State, SweepFolder
+from vit_jax.sweeps.reports import labels
 from vit_jax.sweeps.statistics import Summary
 from vit_jax.sweeps.trials import SEED, short_keys
 from vit_jax.workdir import read_json
