@@ -22,18 +22,23 @@ from vit_jax.workdir import check_writable
 
 
 def write(
-    folder: SweepFolder, *, out: Path | None = None, deviations: Sequence[str] = ()
+    folder: SweepFolder,
+    *,
+    out: Path | None = None,
+    metric: str | None = None,
+    deviations: Sequence[str] = (),
 ) -> list[Path]:
     """Writes the report, into SWEEP/report by default, and returns its files.
 
     Args:
+      metric: in place of the sweep's own.
       deviations: in what the sweep differs from the protocol it follows, a sentence each; told
         before those that can be seen.
 
     Raises:
       InputError: where the folder holds no trials, or `out` cannot be written.
     """
-    findings = gather(folder)
+    findings = gather(folder, metric=metric)
     if not findings.records:
         raise InputError(f"{folder.path} holds no trials; allowed: the workdir of a sweep.")
     out = folder.path / "report" if out is None else Path(out)
