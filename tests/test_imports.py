@@ -5,6 +5,7 @@ A room is a folder below vit_jax/, or a file directly in it.
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_rooms_import_only_what_stands_below_them(path):
 def test_only_commands_and_the_entry_point_import_the_experiment(path):
     for name in inner_imports(path):
         assert not is_within(name, ROOTS - {"workdir"}), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) == "sweeps"], ids=ids)
+def test_sweeps_know_nothing_of_papers(path):
+    """Whose tables are sweeps."""
+    assert not [name for name in inner_imports(path) if is_within(name, {"papers"})]
+
+
+@pytest.mark.parametrize("room", ["sweeps", "sweeps/reports"])
+def test_a_room_of_many_files_says_what_each_holds(room):
+    told = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
+    names = {path.name for path in (PACKAGE / room).glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"\w+\.py", told)) == names
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,22 @@
 import importlib.util
 import json
 import re
+import shlex
 
 import cheap_trials
 import pytest
+import synthetic_sweeps as synthetic
 from helpers import ROOT, tiny_config
 
+from vit_jax import experiment
 from vit_jax.__main__ import main
-from vit_jax.commands import sweep
-from vit_jax.sweeps import running
+from vit_jax.commands import parsing, sweep, train
+from vit_jax.sweeps import running, status
 from vit_jax.sweeps.folder import State, SweepFolder
+from vit_jax.sweeps.reports import report
 
+WRITE_REPORT = sweep.write_report
+LOSS = "--metric=test/loss"
 LISTED = """
 def sweep():
     yield {"train.seed": 0}
@@ -93,10 +99,85 @@ def test_status_and_best_need_the_folder_alone(cheap, capsys, tmp_path):
     alone = out.partition("alone: ")[2]
     assert f"train --config={config} --config.train.num_steps=24" in alone
     assert "--config.train.seed=1 '--config.data.train=train[:50%]' --workdir=NEW" in alone
+    # Another metric, which is no property of the sweep.
+    assert re.search(r"half +finished +24/24 +0.00", call(capsys, workdir, "--status", LOSS)[1])
     # Of losses the least: both are equal, and the first by name is taken.
-    assert call(capsys, workdir, "--best", "--metric=test/loss")[1].startswith("half: test/loss")
-    code, _, err = call(capsys, workdir, "--best", "--metric=test/f1")
-    assert code == 2 and "which no finished trial has; allowed: test/top1" in err
+    assert call(capsys, workdir, "--best", LOSS)[1].startswith("half: test/loss")
+    for look in ("--best", "--status", "--report"):
+        code, _, err = call(capsys, workdir, look, "--metric=test/f1")
+        assert code == 2 and "--metric is 'test/f1'" in err and "allowed: test/" in err
+
+
+def test_a_report_may_be_by_another_metric(cheap, capsys, tmp_path, monkeypatch):
+    workdir = f"--workdir={tmp_path / 'runs'}"
+    call(capsys, f"--config={write(tmp_path, LISTED)}", workdir)
+    asked = []
+    monkeypatch.setattr(report, "write", lambda folder, metric: asked.append(metric) or [])
+    monkeypatch.setattr(sweep, "write_report", WRITE_REPORT)
+    assert call(capsys, workdir, "--report", LOSS)[0] == call(capsys, workdir, "--report")[0] == 0
+    assert asked == ["test/loss", None]
+
+
+@pytest.mark.parametrize(
+    "evals, metric",
+    [
+        (["test", "validation"], "test/top1"),
+        (["dev"], "dev/top1"),
+        ([], None),
+    ],
+)
+def test_trials_are_compared_by_an_evaluation_that_there_is(evals, metric, cheap, capsys, tmp_path):
+    config = write(tmp_path, LISTED, evals={name: {"split": "test"} for name in evals})
+    code, _, err = call(capsys, f"--config={config}", f"--workdir={tmp_path / 'runs'}")
+    assert code == 0, err
+    assert json.loads((tmp_path / "runs" / "sweep.json").read_text())["metric"] == metric
+
+
+def test_the_best_is_none_that_has_no_number(tmp_path):
+    folder = synthetic.new_sweep(tmp_path)
+    for seed, value in enumerate((float("nan"), 0.5, float("inf"), 0.7)):
+        synthetic.add(folder, {"train.seed": seed}, value)
+    assert status.best(folder, "test/top1").name == "seed=3"
+
+
+CHANGES = (
+    {"init.source": "trial:first", "train.seed": 1},
+    {"data.source": "3", "data.train": 'it\'s a "split" & more[:5%]'},
+    {"data.augment": {"padding": 1, "why": "trial:first"}, "mesh.data": None},
+    {"data.augment.padding": (1, 2), "train.ema_decay": 1e-7, "optimizer.nesterov": True},
+    {"data.source": "'quoted'", "data.train": "a=b", "task.loss.name": "None"},
+    {"data.source": "", "data.train": " 7", "task.loss.name": "[1"},
+)
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_the_command_that_repeats_a_trial_has_its_config(changes, cheap, capsys, tmp_path):
+    """Read by the shell, and then by `train`."""
+    functions = f"def sweep():\n    return [{{'name': 'first'}}, {{'name': 'x', **{changes!r}}}]\n"
+    workdir, config = f"--workdir={tmp_path / 'runs'}", write(tmp_path, functions)
+    call(capsys, f"--config={config}:arg", workdir, "--config.data.batch_size=24")
+    folder = SweepFolder.at(tmp_path / "runs")
+    folder.trial("first").workdir.result.unlink()
+    alone = call(capsys, workdir, "--best")[1].partition("alone: ")[2]
+    words = shlex.split(alone)
+    assert words[:4] == ["python", "-m", "vit_jax", "train"]
+    found, rest = parsing.take_config(words[4:])
+    assert train.parse(rest).workdir == "NEW"
+    expected = folder.trial("x").record().config
+    assert json.loads(json.dumps(experiment.plain(found))) == expected
+
+
+@pytest.mark.parametrize("look", ["--status", "--best", "--report"])
+@pytest.mark.parametrize("flag", ["--workers=2", "--dry_run", "--launcher=local", "--scale=small"])
+def test_looking_takes_no_flags_of_running(look, flag, capsys, tmp_path):
+    code, _, err = call(capsys, f"--workdir={tmp_path}", look, flag)
+    told = (
+        f"{flag.partition('=')[0]} has no effect on {look}; allowed beside it: --workdir, --metric"
+    )
+    assert code == 2 and err == f"error: {told}.\n"
+    config = write(tmp_path, LISTED)
+    code, _, err = call(capsys, f"--workdir={tmp_path}", look, f"--config={config}")
+    assert code == 2 and "--config has no effect" in err
 
 
 def test_num_trials_means_a_search(cheap, capsys, tmp_path):

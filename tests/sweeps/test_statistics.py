@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from vit_jax.errors import InputError
-from vit_jax.sweeps.statistics import Summary, difference, equivalence, welch
+from vit_jax.sweeps.statistics import Summary, difference, welch
 
 
 def draws(n, *, mean=0.0, std=1.0, seed=0):
@@ -61,31 +61,11 @@ def test_interval_covers_the_truth_as_often_as_it_says():
     assert abs(hits / 2000 - 0.95) < 0.005 + 5 * (0.95 * 0.05 / 2000) ** 0.5
 
 
-def test_equivalence_says_what_the_interval_within_the_margin_says():
-    """p < 0.05 exactly where the interval of 90 % lies within ±margin."""
-    first, second = PAIRS[0]
-    interval = difference(first, second, confidence=0.9)
-    edge = max(abs(interval.low), abs(interval.high))
-    assert equivalence(first, second, margin=edge).p_value == pytest.approx(0.05)
-    assert equivalence(first, second, margin=1.01 * edge).p_value < 0.05
-    assert equivalence(first, second, margin=0.99 * edge).p_value > 0.05
-    assert equivalence(second, first, margin=edge).p_value == pytest.approx(0.05)
-
-
-def test_equivalence_is_seldom_claimed_of_groups_at_the_margin():
-    """The truth is at the margin, so a tie may be claimed in 5 % of trials at most."""
-    rng = np.random.default_rng(1)
-    found = [equivalence(rng.normal(1, 1, 20), rng.normal(0, 1, 20), margin=1) for _ in range(1000)]
-    claimed = np.mean([one.p_value < 0.05 for one in found])
-    assert 0.01 < claimed < 0.05 + 5 * (0.05 * 0.95 / 1000) ** 0.5
-
-
 @pytest.mark.parametrize(
     "first, second", [([1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0]), ([1.0, 1.0], [2.0, 2.0])]
 )
 def test_where_the_noise_is_unknown_nothing_is_said(first, second):
     assert difference(first, second) is welch(first, second) is None
-    assert equivalence(first, second, margin=1.0) is None
 
 
 def test_one_value_has_no_spread():
@@ -99,8 +79,6 @@ def test_one_value_has_no_spread():
         lambda: Summary.of([1.0, float("nan")]),
         lambda: difference([1.0, 2.0], [1.0, float("inf")]),
         lambda: difference([1.0, 2.0], [1.0, 3.0], confidence=95),
-        lambda: equivalence([1.0, 2.0], [1.0, 3.0], margin=0.0),
-        lambda: equivalence([1.0, 2.0], [1.0, 3.0], margin=float("nan")),
     ],
 )
 def test_what_has_no_answer_is_refused(call):

@@ -18,7 +18,8 @@ rows with each of their seeds, measures them, and writes DIR/table.md, .json and
 --device=NAME. DIR is by default runs/PAPER/TABLE-SCALE.
 
 --status, --best and --report look at a sweep, running or not: its table of trials, the best one
-with the command that repeats it, and the files of its report. They need --workdir alone.
+with the command that repeats it, and the files of its report. They need --workdir alone, and may
+have another --metric.
 """
 
 import inspect
@@ -29,10 +30,12 @@ from absl import flags
 
 from vit_jax import sections
 from vit_jax.commands import paper_tables, parsing, processes
+from vit_jax.config_files import OVERRIDE, ConfigFile, reading
 from vit_jax.errors import InputError
 
-METRIC = "test/top1"
 OF_SEARCHES = ("storage", "sampler", "pruner", "seed")
+OF_LOOKS = ("workdir", "metric")
+METRIC = "that trials are compared by, test/top1 if there is one; lower is better of a loss"
 
 
 def main(arguments: list[str]) -> int:
@@ -43,9 +46,10 @@ def main(arguments: list[str]) -> int:
     if file is not None and paper_tables.is_table(file) and not values.workdir:
         values.workdir = paper_tables.default_workdir(file, values)
     folder = SweepFolder.at(parsing.require(values, "workdir"))
-    if looks := [look for name, look in LOOKS.items() if values[name].value]:
-        for look in looks:
-            look(folder, values)
+    if looks := [name for name in LOOKS if values[name].value]:
+        refuse_others(looks, file, overrides, values)
+        for name in looks:
+            LOOKS[name](folder, values)
         return 0
     if file is None:
         raise InputError("--config is missing; allowed: --config=configs/NAME.py")
@@ -71,7 +75,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     for name, default, text in (
         ("workdir", None, "folder of the sweep"),
         ("launcher", "local", "local or slurm"),
-        ("metric", METRIC, "that trials are compared by; lower is better if it ends in 'loss'"),
+        ("metric", None, METRIC),
         ("storage", None, "URL of a database for a search; None: a file in the folder"),
         ("sampler", "tpe", "tpe, cmaes or random"),
         ("pruner", "none", "none, median, halving or hyperband: what ends hopeless trials"),
@@ -91,7 +95,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     return values
 
 
-def is_search(file: parsing.ConfigFile, values: flags.FlagValues) -> bool:
+def is_search(file: ConfigFile, values: flags.FlagValues) -> bool:
     """Is it a search, or what `sweep` yields? Refuses what is neither."""
     wants = values.num_trials is not None
     has_sweep, has_space = ("sweep" in file.names), ("search_space" in file.names)
@@ -116,17 +120,17 @@ def is_search(file: parsing.ConfigFile, values: flags.FlagValues) -> bool:
 
 
 def run_listed(
-    file: parsing.ConfigFile, overrides: list[str], folder: Any, values: flags.FlagValues
+    file: ConfigFile, overrides: list[str], folder: Any, values: flags.FlagValues
 ) -> int:
     from vit_jax.sweeps import running, status
     from vit_jax.sweeps.trials import check_trials, make_trial
 
     base = base_of(file, overrides)
-    if values["metric"].present:
+    if values.metric:
         status.check_metric(base, values.metric)
     sweep = file.names["sweep"]
     arg = [file.argument.partition(":")[2]] if inspect.signature(sweep).parameters else []
-    with parsing.reading(file.argument):
+    with reading(file.argument):
         trials = [make_trial(base, found) for found in file.call("sweep", *arg)]
     about = about_of(file, overrides, base, values)
     if values.dry_run:
@@ -137,13 +141,16 @@ def run_listed(
 
 
 def run_search(
-    file: parsing.ConfigFile, overrides: list[str], folder: Any, values: flags.FlagValues
+    file: ConfigFile, overrides: list[str], folder: Any, values: flags.FlagValues
 ) -> int:
-    from vit_jax.sweeps import search
+    from vit_jax.sweeps import search, status
 
     base = base_of(file, overrides)
+    metric = values.metric or status.default_metric(base)
+    if metric is None:
+        raise InputError("--metric is missing, and config.evals is empty; allowed: an evaluation.")
     settings = search.SearchSettings(
-        metric=values.metric,
+        metric=metric,
         num_trials=values.num_trials,
         sampler=values.sampler,
         pruner=values.pruner,
@@ -168,7 +175,7 @@ def run_search(
     return finish(folder, outcome)
 
 
-def base_of(file: parsing.ConfigFile, overrides: list[str]) -> dict[str, Any]:
+def base_of(file: ConfigFile, overrides: list[str]) -> dict[str, Any]:
     """The config that trials change; mistakes in what every trial shares are told at once."""
     from vit_jax import experiment
     from vit_jax.launch.settings import LaunchSettings
@@ -178,13 +185,13 @@ def base_of(file: parsing.ConfigFile, overrides: list[str]) -> dict[str, Any]:
     return base
 
 
-def about_of(
-    file: parsing.ConfigFile, overrides: list[str], base: Any, values: flags.FlagValues
-) -> Any:
+def about_of(file: ConfigFile, overrides: list[str], base: Any, values: flags.FlagValues) -> Any:
+    from vit_jax.sweeps import status
     from vit_jax.sweeps.running import About
 
-    arguments = [parsing.OVERRIDE + override for override in overrides]
-    return About(config=file.argument, arguments=arguments, base=base, metric=values.metric)
+    metric = values.metric or status.default_metric(base)
+    arguments = [OVERRIDE + override for override in overrides]
+    return About(config=file.argument, arguments=arguments, base=base, metric=metric)
 
 
 def how_of(values: flags.FlagValues) -> Any:
@@ -220,11 +227,30 @@ def finish(folder: Any, outcome: Any) -> int:
     return outcome.exit_code
 
 
-def write_report(folder: Any) -> None:
-    from vit_jax.sweeps import report
+def write_report(folder: Any, *, metric: str | None = None) -> None:
+    from vit_jax.sweeps.reports import report
 
-    files: list[Path] = report.write(folder)
+    files: list[Path] = report.write(folder, metric=metric)
     print(f"report: {', '.join(str(file) for file in files)}")
+
+
+def refuse_others(
+    looks: list[str], file: ConfigFile | None, overrides: list[str], values: flags.FlagValues
+) -> None:
+    """Raises `InputError` for a flag that has no effect on what is looked at.
+
+    A table's file and scale have one: they say in which folder its runs are by default.
+    """
+    is_place = file is not None and paper_tables.is_table(file) and not values["workdir"].present
+    allowed = {*LOOKS, *OF_LOOKS, *(("scale",) if is_place else ())}
+    given = [f"--{name}" for name in values if values[name].present and name not in allowed]
+    given += ["--config"] if file is not None and not is_place else []
+    given += [OVERRIDE + override for override in overrides]
+    if given:
+        raise InputError(
+            f"{given[0]} has no effect on --{looks[0]}; allowed beside it: "
+            f"{', '.join(f'--{name}' for name in OF_LOOKS)}."
+        )
 
 
 def look_at_status(folder: Any, values: flags.FlagValues) -> None:
@@ -232,7 +258,7 @@ def look_at_status(folder: Any, values: flags.FlagValues) -> None:
 
     from vit_jax.sweeps import status
 
-    status.print_status(folder, Console())
+    status.print_status(folder, Console(), metric=values.metric)
 
 
 def look_at_best(folder: Any, values: flags.FlagValues) -> None:
@@ -240,15 +266,16 @@ def look_at_best(folder: Any, values: flags.FlagValues) -> None:
 
     from vit_jax.sweeps import status
 
-    metric = values.metric if values["metric"].present else None
-    status.print_best(folder, Console(), metric=metric)
+    status.print_best(folder, Console(), metric=values.metric)
 
 
 def look_at_report(folder: Any, values: flags.FlagValues) -> None:
     from vit_jax.sweeps import status
 
     status.existing(folder)
-    write_report(folder)
+    if values.metric:
+        status.check_known(folder.records(), values.metric)
+    write_report(folder, metric=values.metric)
 
 
 LOOKS = {"status": look_at_status, "best": look_at_best, "report": look_at_report}

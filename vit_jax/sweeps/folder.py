@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.errors import InputError
-from vit_jax.sweeps.trials import NEEDS, SEED, Trial
+from vit_jax.sweeps.trials import NEEDS, Trial
 from vit_jax.train.sinks import read_metrics
 from vit_jax.workdir import Workdir, contradictions, read_json, replace_json
 
@@ -133,15 +133,6 @@ class Record:
     def step(self) -> int:
         """The last step that was logged."""
         return int(max((row["step"] for row in self.rows), default=0))
-
-    @property
-    def group(self) -> tuple[tuple[str, str], ...]:
-        """What it shares with the trials that differ from it in nothing but the seed."""
-        return tuple(
-            sorted(
-                (k, json.dumps(v, sort_keys=True)) for k, v in self.overrides.items() if k != SEED
-            )
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ from vit_jax.sweeps import attempts
 from vit_jax.sweeps.folder import FINAL, State, SweepFolder, TrialFolder
 from vit_jax.workdir import read_json
 
-LOST = {State.FAILED: "failed", State.PRUNED: "was stopped early"}  # nothing can begin from these
+# Ends of a trial from which no other can begin.
+WITHOUT_RESULT = {State.FAILED: "failed", State.PRUNED: "was stopped early"}
 
 
 class Ended(NamedTuple):
@@ -112,8 +113,8 @@ class Listed:
         for name in read_json(folder.trial)["needs"]:
             state = self._folder.trial(name).state()
             is_ready &= state == State.FINISHED
-            if state in LOST:
-                attempts.give_up(folder, f"it needs {name}, which {LOST[state]}")
+            if state in WITHOUT_RESULT:
+                attempts.give_up(folder, f"it needs {name}, which {WITHOUT_RESULT[state]}")
                 return False
         return is_ready
 

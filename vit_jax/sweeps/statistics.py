@@ -8,9 +8,6 @@ standard error   s / √n, of the mean
 Welch            (m1 - m2) / √(s1²/n1 + s2²/n2) is about t with the degrees of freedom of
                  Satterthwaite (1946); Welch, "The generalization of 'Student's' problem when
                  several different population variances are involved", Biometrika 34 (1947)
-equivalence      two one-sided tests, Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15
-                 (1987): groups tie where both 'the difference is -margin or less' and 'it is
-                 +margin or more' are rejected. That a difference was not found is no tie.
 
 One value has no spread, and groups without any spread tell nothing of the noise: both give None
 where an interval or a test would be.
@@ -22,7 +19,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vit_jax import sections
 from vit_jax.errors import InputError
 
 
@@ -53,14 +49,6 @@ class Interval:
     estimate: float
     low: float
     high: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Equivalence:
-    """`p_value` is the larger one of both one-sided tests: the groups tie where it is small."""
-
-    estimate: float
-    p_value: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,25 +93,6 @@ def difference(
         return None
     half = found.standard_error * float(stats.t.ppf((1 + confidence) / 2, found.degrees))
     return Interval(found.estimate, found.estimate - half, found.estimate + half)
-
-
-def equivalence(
-    first: Sequence[float], second: Sequence[float], *, margin: float
-) -> Equivalence | None:
-    """Tests that the means differ by less than `margin`, in the values' unit.
-
-    p_value < a is the same as: the interval of confidence 1 - 2a lies within ±margin. None where
-    the noise is not known, as in `difference`.
-    """
-    from scipy import stats
-
-    if not sections.number(margin, "margin") > 0:
-        raise InputError(f"margin is {margin}; allowed: more than 0.")
-    found = welch(first, second)
-    if found is None:
-        return None
-    distance = (margin - abs(found.estimate)) / found.standard_error  # to the nearer bound
-    return Equivalence(found.estimate, float(stats.t.sf(distance, found.degrees)))
 
 
 def _checked(values: Sequence[float]) -> np.ndarray:

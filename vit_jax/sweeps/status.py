@@ -1,8 +1,10 @@
 """What a sweep has come to, for a person: a table of trials, lines as they end, the best trial."""
 
-import ast
 import collections
 import datetime
+import functools
+import math
+import operator
 import shlex
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from vit_jax.config_files import OVERRIDE, literal
 from vit_jax.errors import InputError
 from vit_jax.sweeps import attempts
 from vit_jax.sweeps.folder import FINAL, Record, State, SweepFolder, TrialFolder
@@ -83,6 +86,13 @@ def direction_of(metric: str) -> str:
     return "minimize" if metric.endswith("loss") else "maximize"
 
 
+def default_metric(config: Mapping[str, Any]) -> str | None:
+    """Top-1 of the test, or else of the first evaluation; None where nothing is evaluated."""
+    evals = config.get("evals", {})
+    head = "test" if "test" in evals else next(iter(evals), None)
+    return head and f"{head}/top1"
+
+
 def check_metric(config: Mapping[str, Any], metric: str) -> None:
     """Raises `InputError` for a metric that no evaluation of the config will have."""
     head, evals = metric.rpartition("/")[0], config.get("evals", {})
@@ -128,9 +138,13 @@ def summary(states: Collection[State]) -> str:
     return f"{len(states)} {'trial' if len(states) == 1 else 'trials'}: {told or 'none'}"
 
 
-def print_status(folder: SweepFolder, console: Console) -> None:
-    metric = existing(folder)["metric"]
-    rows = [row_of(record, metric=metric) for record in folder.records()]
+def print_status(folder: SweepFolder, console: Console, *, metric: str | None = None) -> None:
+    """With the sweep's own metric, if none is given."""
+    own, records = existing(folder)["metric"], folder.records()
+    if metric is not None:
+        check_known(records, metric)
+    metric = metric or own
+    rows = [row_of(record, metric=metric) for record in records]
     console.print(table_of(rows, metric=metric))
     console.print(summary([row.state for row in rows]), highlight=False)
 
@@ -145,18 +159,29 @@ def existing(folder: SweepFolder) -> dict[str, Any]:
     return read_json(folder.sweep)
 
 
+def check_known(records: Sequence[Record], metric: str) -> None:
+    """Raises `InputError` for a metric that no trial has logged or had measured."""
+    logged = {name for one in records for row in one.rows for name in row if "/" in name}
+    known = logged | {name for one in records for name in (*one.metrics, *one.measured)}
+    if metric not in known:
+        raise InputError(
+            f"--metric is {metric!r}, which no trial has; allowed: "
+            f"{', '.join(sorted(known)) or '(none is known yet)'}."
+        )
+
+
 def best(folder: SweepFolder, metric: str) -> Record:
-    """The finished trial with the best metric; of equal ones the first by name."""
+    """The finished trial with the best metric that is a number; of equal ones the first by name."""
     existing(folder)
     finished = [record for record in folder.records() if record.state == State.FINISHED]
-    known = [record for record in finished if metric in record.metrics]
-    if finished and not known:
+    if not finished:
+        raise InputError(f"no trial in {folder.path} is finished; allowed: to wait for one.")
+    known = [record for record in finished if math.isfinite(record.metrics.get(metric, math.nan))]
+    if not known:
         raise InputError(
-            f"--metric is {metric!r}, which no finished trial has; allowed: "
+            f"--metric is {metric!r}, of which no finished trial has a finite value; allowed: "
             f"{', '.join(finished[0].metrics)}."
         )
-    if not known:
-        raise InputError(f"no trial in {folder.path} is finished; allowed: to wait for one.")
     sign = -1 if direction_of(metric) == "maximize" else 1
     return min(known, key=lambda record: sign * record.metrics[metric])
 
@@ -176,24 +201,24 @@ def print_best(folder: SweepFolder, console: Console, *, metric: str | None = No
 
 
 def command_of(sweep: Mapping[str, Any], record: Record) -> str | None:
-    """`train` with what the trial changes; None where the sweep is of several configs."""
+    """`train` with what the trial changes; None where the sweep is of several configs.
+
+    Values are those of the trial's own config, in which workdirs stand for the trials it needs.
+    """
     if sweep["config"] is None:
         return None
     given = [f"--config={sweep['config']}", *sweep["arguments"]]
-    given += [f"--config.{key}={argument(value)}" for key, value in record.overrides.items()]
+    for key in record.overrides:
+        value = functools.reduce(operator.getitem, key.split("."), record.config)
+        given.append(f"{OVERRIDE}{key}={argument(value)}")
     words = ["python", "-m", "vit_jax", "train", *given, "--workdir=NEW"]
     return shlex.join(words)
 
 
 def argument(value: Any) -> str:
     """As the command line has it: text that would be read as a literal is quoted."""
-    if not isinstance(value, str):
-        return repr(value)
-    try:
-        ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-    return repr(value)
+    is_plain = isinstance(value, str) and literal(value) == value
+    return value if is_plain else repr(value)
 
 
 class Progress:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.sweeps import labels
 from vit_jax.sweeps.folder import Record, State, SweepFolder
+from vit_jax.sweeps.reports import labels
 from vit_jax.sweeps.statistics import Summary
 from vit_jax.sweeps.trials import SEED, short_keys
 from vit_jax.workdir import read_json
@@ -117,22 +117,22 @@ class Findings:
         return [group for group in self.groups if group.summary]
 
 
-def gather(folder: SweepFolder) -> Findings:
-    """Reads all trials of the sweep."""
+def gather(folder: SweepFolder, *, metric: str | None = None) -> Findings:
+    """Reads all trials of the sweep; by `metric` in place of its own one, if it is given."""
     records = tuple(sorted(folder.records(), key=lambda record: record.name))
     sweep = read_json(folder.sweep) if folder.sweep.is_file() else {}
-    metric = read_metric(sweep, records)
+    found = read_metric({"metric": metric} if metric else sweep, records)
     members = split(records)
     changed = sorted({key for record in records for key in record.overrides} - {SEED})
     swept = tuple(key for key in changed if _differs(key, members))
     short = short_keys(swept)
-    drafts = [_draft(group, metric, short) for group in members]
-    drafts.sort(key=lambda draft: _order(draft, metric))
+    drafts = [_draft(group, found, short) for group in members]
+    drafts.sort(key=lambda draft: _order(draft, found))
     groups = tuple(dataclasses.replace(draft, rank=i + 1) for i, draft in enumerate(drafts))
     return Findings(
         folder=folder,
         sweep=sweep,
-        metric=metric,
+        metric=found,
         records=records,
         groups=groups,
         swept=swept,

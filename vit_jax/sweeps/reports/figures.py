@@ -11,12 +11,21 @@ from typing import Any
 import numpy as np
 
 from vit_jax.analysis.figures import new_figure
-from vit_jax.sweeps import importance, report_parallel
-from vit_jax.sweeps.drawing import BEST, COLOURS, GREY, WIDTH, Drawing, Picture, set_metric, title
-from vit_jax.sweeps.findings import Findings, Group, setting
 from vit_jax.sweeps.folder import Record
-from vit_jax.sweeps.labels import plural, shorten
-from vit_jax.sweeps.swept_axes import SweptAxis, make_axis, spans_decades
+from vit_jax.sweeps.reports import importance, parallel
+from vit_jax.sweeps.reports.drawing import (
+    BEST,
+    COLOURS,
+    GREY,
+    WIDTH,
+    Drawing,
+    Picture,
+    set_metric,
+    title,
+)
+from vit_jax.sweeps.reports.findings import Findings, Group, setting
+from vit_jax.sweeps.reports.labels import plural, shorten
+from vit_jax.sweeps.reports.swept_axes import SweptAxis, make_axis, spans_decades
 
 NAMED = len(COLOURS)  # groups with a colour of their own
 MOST_ROWS = 40  # of groups in one picture
@@ -121,7 +130,7 @@ def importances(findings: Findings) -> Drawing:
 PICTURES = (
     Picture("curves", "Learning curves", curves),
     Picture("seeds", "Seeds", seeds),
-    Picture("parallel", "Parallel coordinates", report_parallel.draw),
+    Picture("parallel", "Parallel coordinates", parallel.draw),
     Picture("slices", "Slices", slices),
     Picture("importance", "Importance", importances),
 )

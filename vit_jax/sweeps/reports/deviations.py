@@ -7,10 +7,10 @@ unequal size, trials of unequal software or machines, evaluations that left exam
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vit_jax.sweeps.costs import spent
-from vit_jax.sweeps.findings import Findings
 from vit_jax.sweeps.folder import Record, State
-from vit_jax.sweeps.labels import listed, plural
+from vit_jax.sweeps.reports.costs import spent
+from vit_jax.sweeps.reports.findings import Findings
+from vit_jax.sweeps.reports.labels import listed, plural
 
 NOT_COUNTED = {
     State.FAILED: "failed",

@@ -1,9 +1,9 @@
 """The report of a sweep, finished or not.
 
-SWEEP/report/report.md      for people, see `report_text`
-SWEEP/report/report.csv     a line a trial, see `report_data`
+SWEEP/report/report.md      for people, see `text`
+SWEEP/report/report.csv     a line a trial, see `data`
 SWEEP/report/report.json    everything, for programs
-SWEEP/report/*.png          see `report_figures`
+SWEEP/report/*.png          see `figures`
 
 The same trials give the same report, in whatever order they ran.
 """
@@ -12,28 +12,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vit_jax.errors import InputError
-from vit_jax.sweeps import costs, report_data, report_text
-from vit_jax.sweeps import deviations as deviations_
-from vit_jax.sweeps.drawing import PIXELS_AN_INCH, Drawn, Picture
-from vit_jax.sweeps.findings import Findings, gather
 from vit_jax.sweeps.folder import SweepFolder
-from vit_jax.sweeps.report_figures import PICTURES
+from vit_jax.sweeps.reports import costs, data, text
+from vit_jax.sweeps.reports import deviations as deviations_
+from vit_jax.sweeps.reports.drawing import PIXELS_AN_INCH, Drawn, Picture
+from vit_jax.sweeps.reports.figures import PICTURES
+from vit_jax.sweeps.reports.findings import Findings, gather
 from vit_jax.workdir import check_writable
 
 
 def write(
-    folder: SweepFolder, *, out: Path | None = None, deviations: Sequence[str] = ()
+    folder: SweepFolder,
+    *,
+    out: Path | None = None,
+    metric: str | None = None,
+    deviations: Sequence[str] = (),
 ) -> list[Path]:
     """Writes the report, into SWEEP/report by default, and returns its files.
 
     Args:
+      metric: in place of the sweep's own.
       deviations: in what the sweep differs from the protocol it follows, a sentence each; told
         before those that can be seen.
 
     Raises:
       InputError: where the folder holds no trials, or `out` cannot be written.
     """
-    findings = gather(folder)
+    findings = gather(folder, metric=metric)
     if not findings.records:
         raise InputError(f"{folder.path} holds no trials; allowed: the workdir of a sweep.")
     out = folder.path / "report" if out is None else Path(out)
@@ -43,12 +48,12 @@ def write(
     cost = costs.total(findings.records)
     what = dict(cost=cost, deviations=told, pictures=pictures)
     files = {
-        out / "report.md": report_text.markdown(findings, **what),
-        out / "report.csv": report_data.csv_text(findings),
-        out / "report.json": report_data.json_text(findings, **what),
+        out / "report.md": text.markdown(findings, **what),
+        out / "report.csv": data.csv_text(findings),
+        out / "report.json": data.json_text(findings, **what),
     }
-    for path, text in files.items():
-        replace(path, text)
+    for path, content in files.items():
+        replace(path, content)
     return [*files, *(out / page for picture in pictures for page in picture.pages)]
 
 
@@ -65,8 +70,8 @@ def draw(findings: Findings, kind: Picture, out: Path) -> Drawn:
     return Drawn(kind.title, names, drawing.note, drawing.why_not, drawing.numbers)
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, content: str) -> None:
     """Writes the file at once: a reader sees the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    temporary.write_text(content)
     temporary.replace(path)

@@ -7,10 +7,10 @@ import synthetic_sweeps as synthetic
 from figure_checks import check, data_points
 from matplotlib.figure import Figure
 
-from vit_jax.sweeps import report_figures
-from vit_jax.sweeps.findings import gather
 from vit_jax.sweeps.folder import State
-from vit_jax.sweeps.report_figures import PICTURES
+from vit_jax.sweeps.reports import figures
+from vit_jax.sweeps.reports.figures import PICTURES
+from vit_jax.sweeps.reports.findings import gather
 
 
 def many_long_names(path):
@@ -85,7 +85,7 @@ def test_the_checks_see_what_they_forbid():
 
 def test_curves_have_a_line_a_trial_and_a_thick_mean_of_those_that_count(tmp_path):
     findings = gather(synthetic.grid_with_seeds(tmp_path / "sweep"))
-    (figure,) = report_figures.curves(findings).pages
+    (figure,) = figures.curves(findings).pages
     for axes, name in zip(figure.axes, ("test/top1", "train/loss"), strict=True):
         thick = [line for line in axes.lines if line.get_linewidth() > 2]
         thin = [line for line in axes.lines if line.get_linewidth() < 1]
@@ -95,19 +95,19 @@ def test_curves_have_a_line_a_trial_and_a_thick_mean_of_those_that_count(tmp_pat
         assert axes.get_title() == name
         best = max(thick, key=lambda line: line.get_zorder() and axes.lines.index(line))
         (trial,) = findings.groups[0].counted
-        assert list(zip(*best.get_data(), strict=True)) == report_figures.series(trial, name)
+        assert list(zip(*best.get_data(), strict=True)) == figures.series(trial, name)
 
 
 def test_where_the_metric_was_evaluated_once_another_evaluation_has_the_curve(tmp_path):
     folder = synthetic.new_sweep(tmp_path / "sweep")
     name = synthetic.add(folder, {}, steps=(100,))
-    assert report_figures.curve_names(gather(folder)) == ["train/loss"]
+    assert figures.curve_names(gather(folder)) == ["train/loss"]
     (drawing,) = (picture.draw(gather(folder)) for picture in PICTURES if picture.file == "curves")
     assert "`test/top1` was evaluated once" in drawing.note
     rows = [{"step": step, "validation/top1": 0.1} for step in (50, 100)]
     path = folder.trial(name).workdir.metrics
     path.write_text(path.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
-    assert report_figures.curve_names(gather(folder)) == ["validation/top1", "train/loss"]
+    assert figures.curve_names(gather(folder)) == ["validation/top1", "train/loss"]
 
 
 def test_the_mean_is_over_steps_that_all_seeds_have(tmp_path):
@@ -115,14 +115,14 @@ def test_the_mean_is_over_steps_that_all_seeds_have(tmp_path):
     for seed, steps in enumerate([(20, 40, 100), (40, 100)]):
         synthetic.add(folder, {"train.seed": seed}, 0.5 + seed / 4, steps=steps)
     (group,) = gather(folder).groups
-    found = report_figures.mean_series(group.counted, "test/top1")
+    found = figures.mean_series(group.counted, "test/top1")
     assert [step for step, _ in found] == [40, 100]
     assert found[-1][1] == pytest.approx(0.625)
 
 
 def test_seeds_show_every_value_that_counts_and_nothing_else(tmp_path):
     findings = gather(synthetic.grid_with_seeds(tmp_path / "sweep"))
-    (figure,) = report_figures.seeds(findings).pages
+    (figure,) = figures.seeds(findings).pages
     points = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     drawn = [tuple(line.get_xdata()) for line in points]
     assert drawn == [group.values for group in findings.groups]

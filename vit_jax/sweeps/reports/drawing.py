@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vit_jax.sweeps.findings import Findings, Group
-from vit_jax.sweeps.labels import shorten
-from vit_jax.sweeps.swept_axes import spans_decades
+from vit_jax.sweeps.reports.findings import Findings, Group
+from vit_jax.sweeps.reports.labels import shorten
+from vit_jax.sweeps.reports.swept_axes import spans_decades
 
 WIDTH = 6.5  # inches, at 120 pixels each: text stays legible on a phone
 PIXELS_AN_INCH = 120

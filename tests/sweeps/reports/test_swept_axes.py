@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from vit_jax.sweeps.findings import NOT_SET
-from vit_jax.sweeps.swept_axes import make_axis
+from vit_jax.sweeps.reports.findings import NOT_SET
+from vit_jax.sweeps.reports.swept_axes import make_axis
 
 RNG = np.random.default_rng(0)
 AXES = {

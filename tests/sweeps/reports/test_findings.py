@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import synthetic_sweeps as synthetic
 
-from vit_jax.sweeps import costs, deviations
-from vit_jax.sweeps.findings import NOT_SET, gather, setting
 from vit_jax.sweeps.folder import State, SweepFolder
+from vit_jax.sweeps.reports import costs, deviations
+from vit_jax.sweeps.reports.findings import NOT_SET, gather, setting
 from vit_jax.sweeps.trials import make_trial
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.sweeps.costs import Cost
-from vit_jax.sweeps.drawing import Drawn
-from vit_jax.sweeps.findings import Findings, Group
 from vit_jax.sweeps.folder import State
-from vit_jax.sweeps.labels import duration, number, plural, shorten, spread, text_of
+from vit_jax.sweeps.reports.costs import Cost
+from vit_jax.sweeps.reports.drawing import Drawn
+from vit_jax.sweeps.reports.findings import Findings, Group
+from vit_jax.sweeps.reports.labels import duration, number, plural, shorten, spread, text_of
 from vit_jax.sweeps.statistics import difference
 
 MOST_ROWS = 30  # of a table

@@ -7,9 +7,9 @@ import pytest
 import synthetic_sweeps as synthetic
 from sklearn.tree import DecisionTreeRegressor
 
-from vit_jax.sweeps import importance
-from vit_jax.sweeps.findings import NOT_SET, gather
 from vit_jax.sweeps.folder import State
+from vit_jax.sweeps.reports import importance
+from vit_jax.sweeps.reports.findings import NOT_SET, gather
 
 
 def test_main_effects_of_a_tree_are_those_of_its_predictions_on_the_whole_grid():

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.sweeps.findings import NOT_SET
-from vit_jax.sweeps.labels import shorten, text_of
+from vit_jax.sweeps.reports.findings import NOT_SET
+from vit_jax.sweeps.reports.labels import shorten, text_of
 
 DECADES = 1.5  # from where on the axis is logarithmic
 LOW_END = 0.25  # of a range

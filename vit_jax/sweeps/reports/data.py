@@ -14,12 +14,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vit_jax.sweeps.costs import Cost, spent
-from vit_jax.sweeps.drawing import Drawn
-from vit_jax.sweeps.findings import Findings, Group, setting
 from vit_jax.sweeps.folder import Record
-from vit_jax.sweeps.labels import text_of
-from vit_jax.sweeps.report_text import versions
+from vit_jax.sweeps.reports.costs import Cost, spent
+from vit_jax.sweeps.reports.drawing import Drawn
+from vit_jax.sweeps.reports.findings import Findings, Group, setting
+from vit_jax.sweeps.reports.labels import text_of
+from vit_jax.sweeps.reports.text import versions
 from vit_jax.sweeps.statistics import difference
 
 FIRST = ("name", "group", "state", "seed")

@@ -10,10 +10,10 @@ import synthetic_sweeps as synthetic
 from PIL import Image
 
 from vit_jax.errors import InputError
-from vit_jax.sweeps import report
-from vit_jax.sweeps.findings import gather
 from vit_jax.sweeps.folder import State, SweepFolder
-from vit_jax.sweeps.report_data import cell, parse_cell
+from vit_jax.sweeps.reports import report
+from vit_jax.sweeps.reports.data import cell, parse_cell
+from vit_jax.sweeps.reports.findings import gather
 from vit_jax.sweeps.statistics import Summary, difference
 
 WIDEST = 100  # characters of a row of a table: two lines of a phone

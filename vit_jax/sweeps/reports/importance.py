@@ -24,8 +24,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vit_jax.sweeps.findings import Findings, setting
-from vit_jax.sweeps.labels import text_of
+from vit_jax.sweeps.reports.findings import Findings, setting
+from vit_jax.sweeps.reports.labels import text_of
 
 NUM_TREES = 64  # as in Optuna's fANOVA
 NUM_FORESTS = 8

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from vit_jax.analysis.figures import new_figure
-from vit_jax.sweeps.drawing import BEST, GREY, WIDTH, Drawing
-from vit_jax.sweeps.findings import Findings, setting
 from vit_jax.sweeps.folder import Record
-from vit_jax.sweeps.labels import shorten
-from vit_jax.sweeps.swept_axes import SweptAxis, make_axis
+from vit_jax.sweeps.reports.drawing import BEST, GREY, WIDTH, Drawing
+from vit_jax.sweeps.reports.findings import Findings, setting
+from vit_jax.sweeps.reports.labels import shorten
+from vit_jax.sweeps.reports.swept_axes import SweptAxis, make_axis
 
 MOST_KEYS = 16
 
