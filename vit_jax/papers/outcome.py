@@ -10,6 +10,7 @@ from vit_jax.papers.loading import TableFile
 from vit_jax.papers.table import Better, Column, Row, Scale
 from vit_jax.papers.trials import Cell, distinct
 from vit_jax.sweeps.folder import Record, State, SweepFolder
+from vit_jax.sweeps.reports import costs
 from vit_jax.sweeps.statistics import Summary
 from vit_jax.sweeps.trials import Trial
 
@@ -32,7 +33,7 @@ def outcome_of(
         "runs": {
             "trials": len(distinct(dict(runs))),
             "finished": sum(record.state == State.FINISHED for record in records.values()),
-            "seconds": total_seconds(records),
+            "seconds": costs.total(list(records.values())).seconds,
         },
         "claims": [describe_claim(claim, values, scale) for claim in scale.claims],
         "choices": [
@@ -68,12 +69,6 @@ def hardware(records: Mapping[str, Record]) -> dict[str, Any]:
     cards = [record.card for record in records.values() if record.card]
     card = cards[0] if cards else {}
     return {"devices": card.get("devices"), "versions": card.get("versions", {})}
-
-
-def total_seconds(records: Mapping[str, Record]) -> float:
-    """Of all runs, one after the other, each from the step that it was last resumed from."""
-    results = [record.workdir.read_result() for record in records.values()]
-    return sum(result["seconds"] for result in results if result)
 
 
 def describe_row(row: Row) -> dict[str, Any]:

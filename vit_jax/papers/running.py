@@ -20,7 +20,7 @@ from vit_jax.papers.trials import distinct, trials_of
 from vit_jax.sweeps.folder import State, SweepFolder
 from vit_jax.sweeps.trials import Trial
 from vit_jax.train.preemption import EXIT_PREEMPTED
-from vit_jax.workdir import check_writable, replace_json
+from vit_jax.workdir import check_writable, replace_json, replace_text
 
 # Runs the trials that are not finished, and returns the exit code.
 Run = Callable[[Sequence[Trial], SweepFolder], int]
@@ -99,4 +99,4 @@ def write(
     drawn = drawing.draw(outcome, folder / f"{stem}.png")
     names = [f"{subfolder}{picture.name}" for picture in pictures]
     text = markdown.render(outcome, picture=f"{stem}.png" if drawn else None, others=names)
-    (folder / f"{stem}.md").write_text(text)
+    replace_text(folder / f"{stem}.md", text)

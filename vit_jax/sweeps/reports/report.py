@@ -18,7 +18,7 @@ from vit_jax.sweeps.reports import deviations as deviations_
 from vit_jax.sweeps.reports.drawing import PIXELS_AN_INCH, Drawn, Picture
 from vit_jax.sweeps.reports.figures import PICTURES
 from vit_jax.sweeps.reports.findings import Findings, gather
-from vit_jax.workdir import check_writable
+from vit_jax.workdir import check_writable, replace_text
 
 
 def write(
@@ -53,7 +53,7 @@ def write(
         out / "report.json": data.json_text(findings, **what),
     }
     for path, content in files.items():
-        replace(path, content)
+        replace_text(path, content)
     return [*files, *(out / page for picture in pictures for page in picture.pages)]
 
 
@@ -68,10 +68,3 @@ def draw(findings: Findings, kind: Picture, out: Path) -> Drawn:
         if old.name not in names:
             old.unlink(missing_ok=True)
     return Drawn(kind.title, names, drawing.note, drawing.why_not, drawing.numbers)
-
-
-def replace(path: Path, content: str) -> None:
-    """Writes the file at once: a reader sees the old one or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(content)
-    temporary.replace(path)
