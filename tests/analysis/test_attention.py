@@ -209,8 +209,22 @@ def test_tokens_in_front_are_left_out_of_distances():
     framed = np.zeros((2, 3, 2, 8, 8))
     framed[..., 2:, 2:] = 0.3 * maps  # the rest of each query's weight is on the class token
     framed[..., 0] = 0.7
-    whole, left = (attention_distance(jnp.asarray(m), (2, 3), (4, 4)) for m in (maps, framed))
+    whole = attention_distance(jnp.asarray(maps), (2, 3), (4, 4))
+    left = attention_distance(jnp.asarray(framed), (2, 3), (4, 4), num_prefix=2)
     np.testing.assert_allclose(left, whole, rtol=1e-5)
+
+
+def test_another_grid_is_refused():
+    maps = random_maps(2, 2, 2, 6)
+    for grid, num_prefix in (((2, 2), 0), ((2, 3), 1), ((1, 6), 2)):
+        with pytest.raises(InputError, match="but there are 6; allowed: the grid"):
+            attention_distance(maps, grid, (4, 4), num_prefix=num_prefix)
+
+
+def test_trend_is_spearmans_and_nothing_where_all_layers_are_alike():
+    up = jnp.array([[1.0, 2.0], [2.0, 3.0], [5.0, 5.0]])
+    assert distance_trend(up) == pytest.approx(1) and distance_trend(up[::-1]) == pytest.approx(-1)
+    assert distance_trend(jnp.full((4, 2), 3.0)) == 0
 
 
 def test_distance_is_averaged_over_images():

@@ -82,3 +82,29 @@ def test_mistakes_are_told():
         few_shot.few_shot_accuracy(features, labels, features, labels, shots=0)
     with pytest.raises(InputError, match="l2 is 0.0; allowed"):
         few_shot.few_shot_accuracy(features, labels, features, labels, shots=1, l2=0.0)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(test_labels=np.array([0, 1, 7])), "class 7 of test images has no training image"),
+        (dict(test_features=np.full((3, 4), np.nan)), "test features are not all finite"),
+        (dict(train_features=np.full((6, 4), np.inf)), "training features are not all finite"),
+        (dict(l2=float("nan")), "l2 is nan; allowed: a finite"),
+        (
+            dict(test_features=np.zeros((0, 4)), test_labels=np.zeros(0, int)),
+            "3 training and 0 test",
+        ),
+    ],
+)
+def test_what_would_be_an_accuracy_of_nothing_is_refused(change, message):
+    given = dict(
+        train_features=np.ones((6, 4)),
+        train_labels=np.arange(6) % 3,
+        test_features=np.ones((3, 4)),
+        test_labels=np.arange(3),
+        l2=1.0,
+    )
+    assert 0 <= few_shot.few_shot_accuracy(**given, shots=1) <= 1
+    with pytest.raises(InputError, match=message):
+        few_shot.few_shot_accuracy(**(given | change), shots=1)

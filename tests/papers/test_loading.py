@@ -27,6 +27,7 @@ def test_a_table_is_found_with_the_folder_of_its_configs(tmp_path):
         ('first=["ViT-B/16"]', 'first=["base"]', "is 'base'.*allowed: ViT-B/16"),
         ('column="top-1", first', 'column="batch", first', "higher_is_better is None"),
         ("within=12.0", "within=0", "ties within 0"),
+        ('first=["ViT-B/16"]', 'first="huge"', "first is 'huge'; allowed: a list of rows' names"),
         ('first=["ViT-B/16"]', "first=[]", "is of the rows other one; allowed: at least two"),
         ('than=["other one"]', 'than=["ViT-B/16"]', "allowed: at least two, each named once"),
         ('rows=["ViT-B/16", "other one"]', "rows=[]", r"of the rows \(none\); allowed: at least"),
@@ -94,3 +95,15 @@ def test_a_table_of_numbers_that_are_computed_has_no_runs(tmp_path):
     changes = (('metric="test/top1"', "analytic=count"), ("measure=half", "analytic=count"))
     table = loading.load_table(write_table(tmp_path, *changes))
     assert trials.trials_of(table, table.scale("small")) == {}
+
+
+def test_rows_whose_names_make_one_folder_are_refused(tmp_path):
+    """Of 'other/one' and 'other_one' only one would be trained, and stand in both rows."""
+    change = (
+        'name="like other", config="configs/c.py"',
+        'name="other/one", config="configs/c.py:8"',
+    )
+    changes = [change, ('overrides={"data.batch_size": 32}', 'overrides={"data.batch_size": 8}')]
+    file = loading.load_table(write_table(tmp_path, *changes))
+    with pytest.raises(InputError, match="two trials are named 'other_one,seed=0'"):
+        trials.trials_of(file, file.scale("small"))

@@ -242,3 +242,24 @@ def test_trial_folders_resolve_what_a_row_begins_from(tmp_path):
     stored = read_json(sweep.trial(runs["ViT-B/16", 1].name).trial)
     assert stored["config"]["init"]["source"] == str(sweep.trials / "base,seed=1")
     assert trials.trials_of(table, table.scale("small")).keys() == runs.keys()
+
+
+def test_a_mistake_in_one_column_or_picture_costs_no_other(tmp_path):
+    changes = [
+        ("    return 0.5", "    return {}['nothing']"),
+        (
+            'scales={"full": full, "small": small},',
+            'scales={"full": full, "small": small}, pictures=[lambda sweep, folder: 1 / 0],',
+        ),
+    ]
+    file = write_table(tmp_path, *changes)
+    table, _, sweep = finished_sweep(tmp_path / "sweep", file, VALUES)
+    outcome = finish(table, sweep)
+    assert column(outcome, "top-1")["other one"]["mean"] == pytest.approx(70.1)
+    assert len(outcome["problems"]) == 7  # six runs that are shown, and a picture
+    text = (sweep.path / "table.md").read_text()
+    assert "other_one,seed=0: half could not be measured: KeyError: 'nothing'" in text
+    assert "<lambda> could not be drawn: ZeroDivisionError" in text
+    run = lambda trials, folder: 0  # noqa: E731
+    arguments = dict(scale="small", workdir=sweep.path, run=run, console=SILENT)
+    assert running.run_table(table, **arguments) == 1

@@ -18,6 +18,7 @@ p, q height and width of a patch in pixels.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,8 @@ def attention_maps(
     """
     depth = check_has_attention(model).depth
     chosen = tuple(range(depth) if layers is None else layers)
+    if not chosen:
+        raise InputError(f"layers is empty; allowed: some of {-depth} to {depth - 1}.")
     if strange := [i for i in chosen if not -depth <= i < depth]:
         raise InputError(f"layers has {strange[0]}; allowed: {-depth} to {depth - 1}.")
     return _maps(model, variables, images, tuple(i % depth for i in chosen))
@@ -100,22 +103,39 @@ def rollout_of_output(
         "cls_gap": (token + patches.mean(axis=1)) / 2,
         "map": rollout.mean(axis=1),
     }[model.pool]
+    check_grid(grid, num_tokens=rollout.shape[-1], num_prefix=model.num_prefix)
     return rows[:, model.num_prefix :].reshape(-1, *grid)
 
 
 def attention_distance(
-    maps: Float[Array, "l b h n n"], grid: tuple[int, int], patch_size: tuple[int, int]
+    maps: Float[Array, "l b h n n"],
+    grid: tuple[int, int],
+    patch_size: tuple[int, int],
+    *,
+    num_prefix: int = 0,
 ) -> Float[Array, "l h"]:
     """Mean attention distance of each head in pixels; see the top of this file.
 
     Args:
       grid: rows and columns of patches.
       patch_size: pixels of the image from one patch to the next; `pixels_of_patch`.
+      num_prefix: tokens in front of the patches; `model.num_prefix`.
     """
+    check_grid(grid, num_tokens=maps.shape[-1], num_prefix=num_prefix)
     distances = patch_distances(grid, patch_size)
-    weights = maps[..., -len(distances) :, -len(distances) :]
+    weights = maps[..., num_prefix:, num_prefix:]
     reach = (weights * distances).sum(axis=-1) / weights.sum(axis=-1)
     return reach.mean(axis=(1, 3))
+
+
+def check_grid(grid: tuple[int, int], *, num_tokens: int, num_prefix: int) -> None:
+    """Raises `InputError` where these are not the patches of such a grid and what is in front."""
+    if num_prefix + math.prod(grid) != num_tokens:
+        raise InputError(
+            f"a grid of {grid[0]}×{grid[1]} patches and {num_prefix} tokens in front of them are "
+            f"{num_prefix + math.prod(grid)} tokens, but there are {num_tokens}; allowed: the "
+            "grid of the image, and the model's num_prefix."
+        )
 
 
 def distance_trend(distance: Float[Array, "l h"]) -> float:
@@ -126,8 +146,11 @@ def distance_trend(distance: Float[Array, "l h"]) -> float:
     means = np.asarray(distance).mean(axis=1)
     if len(means) < 2:
         raise InputError(f"there are distances of {len(means)} layer; allowed: 2 or more layers.")
-    ranks = means.argsort().argsort()  # measured distances never tie
-    return float(np.corrcoef(np.arange(len(means)), ranks)[0, 1])
+    if np.ptp(means) == 0:  # a network before training, as a rule: nothing grows
+        return 0.0
+    from scipy.stats import spearmanr  # slow to import
+
+    return float(spearmanr(np.arange(len(means)), means).statistic)
 
 
 def patch_distances(grid: tuple[int, int], patch_size: tuple[int, int]) -> Float[np.ndarray, "m m"]:

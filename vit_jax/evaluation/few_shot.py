@@ -14,6 +14,7 @@ later `fewshot_lsr` (google-research/big_vision), with which it agrees in every 
 Letters: n images; d channels of a representation; k classes.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -50,12 +51,32 @@ def few_shot_accuracy(
     """Share of test images whose class is told right after `shots` images of each class.
 
     Raises:
-      InputError: where a class of the training labels has too few images.
+      InputError: where a class has too few training images, or a number is not finite.
     """
     chosen = choose_shots(train_labels, shots=shots, seed=seed)
+    check(train_features[chosen], train_labels[chosen], test_features, test_labels, l2)
     classes, labels = np.unique(train_labels[chosen], return_inverse=True)
     found = fit(train_features[chosen], labels, num_classes=len(classes), l2=l2)
     return float((classes[found(test_features).argmax(axis=1)] == test_labels).mean())
+
+
+def check(train_features, train_labels, test_features, test_labels, l2: float) -> None:
+    """Raises `InputError` for what would give an accuracy of nothing."""
+    if not len(train_labels) or not len(test_labels):
+        raise InputError(
+            f"there are {len(train_labels)} training and {len(test_labels)} test images; allowed: "
+            "at least one of each."
+        )
+    if unknown := sorted(set(np.unique(test_labels)) - set(np.unique(train_labels))):
+        raise InputError(
+            f"the class {unknown[0]} of test images has no training image; allowed: classes that "
+            "can be learned."
+        )
+    for name, features in (("training", train_features), ("test", test_features)):
+        if not np.isfinite(features).all():
+            raise InputError(f"the {name} features are not all finite; allowed: numbers.")
+    if not (math.isfinite(l2) and l2 > 0):
+        raise InputError(f"l2 is {l2}; allowed: a finite number above 0.")
 
 
 def choose_shots(labels: Int[np.ndarray, " n"], *, shots: int, seed: int) -> Int[np.ndarray, " s"]:
@@ -82,8 +103,6 @@ def fit(
     l2: float,
 ) -> LinearMap:
     """The exact minimum, in float64."""
-    if l2 <= 0:
-        raise InputError(f"l2 is {l2}; allowed: more than 0.")
     features = np.asarray(features, np.float64)
     mean, deviation = features.mean(axis=0), features.std(axis=0) + SMALLEST_DEVIATION
     x, y = with_bias((features - mean) / deviation), 2 * np.eye(num_classes)[labels] - 1

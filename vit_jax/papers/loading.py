@@ -202,6 +202,9 @@ def check_claim(claim: Better | Tie, scale: Scale, *, where: str) -> None:
     rows = {row.name: row for row in scale.rows if row.is_shown}
     rows |= {choice.name: choice for choice in scale.choices}
     column = sections.choose(columns, claim.column, where=f"{where}: its column")
+    for name, value in vars(claim).items():
+        if name in ("first", "than", "rows") and isinstance(value, str):
+            raise InputError(f"{where}: {name} is {value!r}; allowed: a list of rows' names.")
     for name in claim.named_rows:
         sections.choose(rows, name, where=f"{where}: one of its rows")
     sides = (claim.first, claim.than) if isinstance(claim, Better) else (claim.rows[:1], claim.rows)

@@ -119,6 +119,8 @@ def distance_of(
     for first in range(0, len(images), at_once):
         some = images[first : first + at_once]
         patch_size = attention.pixels_of_patch(model)
-        found = attention.attention_distance(run.maps(some), grid, patch_size)
+        found = attention.attention_distance(
+            run.maps(some), grid, patch_size, num_prefix=model.num_prefix
+        )
         sums += len(some) * np.asarray(found, np.float64)
     return sums / len(images)

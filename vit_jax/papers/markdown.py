@@ -38,6 +38,9 @@ def _lines(outcome: Mapping[str, Any], picture: str | None, others: Sequence[str
         yield f"\n![{name.rpartition('/')[2].rpartition('.')[0]}]({name})"
     yield "\n## How it was measured\n"
     yield from measured_lines(outcome)
+    if outcome["problems"]:
+        yield "\n## Not measured\n"
+        yield from (f"- {sentence}" for sentence in outcome["problems"])
     if outcome["deviations"]:
         yield "\n## Deviations from the paper's protocol\n"
         yield from (f"- {sentence}" for sentence in outcome["deviations"])

@@ -1,8 +1,10 @@
 """What is measured on finished runs beyond their own evaluation, each run and measure once."""
 
+import logging
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from rich.console import Console
 
@@ -13,28 +15,49 @@ from vit_jax.sweeps.folder import Record, State, SweepFolder, TrialFolder
 from vit_jax.sweeps.trials import Trial
 from vit_jax.workdir import read_json, replace_json
 
+logger = logging.getLogger(__name__)
+
 
 def measure_runs(
     scale: Scale, runs: Mapping[Cell, Trial], sweep: SweepFolder, console: Console
-) -> None:
-    """Measures every finished run of a row that is shown, for every column that measures."""
+) -> list[str]:
+    """Measures every finished run of a row that is shown, for every column that measures.
+
+    Returns what could not be measured and why, in sentences: one mistake costs no other column.
+    """
+    problems: list[str] = []
     shown = {row.name for row in scale.rows if row.is_shown}
     names = dict.fromkeys(trial.name for (row, _), trial in runs.items() if row in shown)
     for name in names:
         folder = sweep.trial(name)
         if folder.state() == State.FINISHED:
-            measure_run(folder, scale.columns, console)
+            problems += measure_run(folder, scale.columns, console)
+    return problems
 
 
-def measure_run(folder: TrialFolder, columns: Iterable[Column], console: Console) -> None:
+def measure_run(folder: TrialFolder, columns: Iterable[Column], console: Console) -> list[str]:
     """Adds what is not there yet to measured.json; after each measure, since they may take long."""
+    problems = []
     for column in columns:
         known = read_json(folder.measured) if folder.measured.is_file() else {}
         if column.measure is None or column.measure.__name__ in known:
             continue
         console.print(f"{folder.name}: measuring {column.name}", highlight=False, markup=False)
-        value = float(column.measure(folder.workdir.path))
-        replace_json(folder.measured, {**known, column.measure.__name__: value})
+        value, why = attempt(column.measure, folder.workdir.path)
+        if why or not math.isfinite(value):
+            problems.append(f"{folder.name}: {column.name} could not be measured: {why or value}")
+        else:
+            replace_json(folder.measured, {**known, column.measure.__name__: float(value)})
+    return problems
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """(what it returns, ''), or (None, what went wrong)."""
+    try:
+        return function(*arguments), ""
+    except Exception as error:
+        logger.exception("in %s", getattr(function, "__name__", function))
+        return None, f"{type(error).__name__}: {error}"
 
 
 def values_of(

@@ -18,6 +18,7 @@ from vit_jax.papers.loading import TableFile
 from vit_jax.papers.outcome import outcome_of
 from vit_jax.papers.trials import distinct, trials_of
 from vit_jax.sweeps.folder import State, SweepFolder
+from vit_jax.sweeps.running import EXIT_FAILED_TRIALS
 from vit_jax.sweeps.trials import Trial
 from vit_jax.train.preemption import EXIT_PREEMPTED
 from vit_jax.workdir import check_writable, replace_json, replace_text
@@ -52,8 +53,8 @@ def run_table(
     code = run(distinct(runs), sweep) if runs else 0
     if code == EXIT_PREEMPTED:  # measuring takes long, and the same command continues
         return code
-    finish(file, scale, sweep=sweep, out=out, console=console)
-    return code
+    outcome = finish(file, scale, sweep=sweep, out=out, console=console)
+    return code or (EXIT_FAILED_TRIALS if outcome["problems"] else 0)
 
 
 def finish(
@@ -61,10 +62,13 @@ def finish(
 ) -> dict[str, Any]:
     """Measures what has finished, and writes what is known so far."""
     runs = trials_of(file, file.scale(scale))
-    measuring.measure_runs(file.scale(scale), runs, sweep, console)
-    outcome = outcome_of(file, scale, runs, sweep)
+    problems = measuring.measure_runs(file.scale(scale), runs, sweep, console)
     states = [sweep.trial(trial.name).state() for trial in distinct(runs)]
-    pictures = draw_pictures(file, sweep) if State.FINISHED in states else []
+    pictures: list[Path] = []
+    if State.FINISHED in states:
+        pictures, not_drawn = draw_pictures(file, sweep)
+        problems += not_drawn
+    outcome = {**outcome_of(file, scale, runs, sweep), "problems": problems}
     write(outcome, sweep.path, "table", pictures, subfolder="pictures/")
     if out is not None:
         stem = f"{file.table.name}.{scale}"
@@ -75,15 +79,18 @@ def finish(
     return outcome
 
 
-def draw_pictures(file: TableFile, sweep: SweepFolder) -> list[Path]:
-    """What the table draws of its runs; the files, by name."""
+def draw_pictures(file: TableFile, sweep: SweepFolder) -> tuple[list[Path], list[str]]:
+    """What the table draws of its runs: the files, by name, and what could not be drawn."""
     folder = sweep.path / "pictures"
     if not file.table.pictures:
-        return []
+        return [], []
     folder.mkdir(parents=True, exist_ok=True)
-    for picture in file.table.pictures:
-        picture(sweep.path, folder)
-    return sorted(path for path in folder.iterdir() if path.suffix == ".png")
+    errors = [
+        (picture.__name__, measuring.attempt(picture, sweep.path, folder)[1])
+        for picture in file.table.pictures
+    ]
+    problems = [f"{name} could not be drawn: {why}" for name, why in errors if why]
+    return sorted(path for path in folder.iterdir() if path.suffix == ".png"), problems
 
 
 def write(

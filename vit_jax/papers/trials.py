@@ -28,7 +28,7 @@ def trials_of(file: TableFile, scale: Scale) -> dict[Cell, Trial]:
             trial = make_trial(file, row, seed, found)
             whole = json.dumps(trial.config, sort_keys=True, default=list)
             found[row.name, seed] = same.setdefault(whole, trial)
-    check_trials(distinct(found))
+    check_trials(distinct(found))  # rows of equal configs are one trial, those of equal names not
     check_evaluated(scale, found)
     check_pairs(scale, found)
     return found
@@ -90,4 +90,5 @@ def trial_name(row: Row, seed: int) -> str:
 
 
 def distinct(runs: dict[Cell, Trial]) -> list[Trial]:
-    return list({trial.name: trial for trial in runs.values()}.values())
+    """Each trial once, in their order."""
+    return list({id(trial): trial for trial in runs.values()}.values())
