@@ -109,7 +109,7 @@ class Record:
       measured: what was measured on the finished run afterwards.
       rows: of metrics.jsonl: {'step': ..., 'train/loss': ..., 'test/top1': ...}.
       card: run.json: versions, devices, command; empty until the run has begun.
-      attempts: {'event': 'start' or 'end', 'time': seconds since 1970, 'exit_code': ...}.
+      attempts: {'event': 'start', 'end', ..., 'time': seconds since 1970, 'exit_code': ...}.
       reason: why it failed or was pruned.
     """
 

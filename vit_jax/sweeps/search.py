@@ -88,7 +88,7 @@ def run_search(
         search = Search(folder, base, space, settings, found)
         if how.retry_failed:
             search.retry_failed()
-        is_stopped = not run(folder, search, how, about, console)
+        is_stopped = not run(folder, search, how, about, console, configs=[base])
     return Outcome.of(folder.known(), is_stopped=is_stopped)
 
 
