@@ -12,10 +12,11 @@ import pytest
 from finished_runs import assert_same_run, metrics_of, steps_on_disk, train_rows
 from helpers import NUM_STEPS, ROOT, environment, start, tiny_config
 
-from vit_jax.sweeps.folder import State, SweepFolder, read_lines
+from vit_jax.sweeps.folder import State, SweepFolder, is_locked, read_lines
 from vit_jax.sweeps.reports import data
 from vit_jax.sweeps.reports.findings import gather
 from vit_jax.train.preemption import EXIT_PREEMPTED
+from vit_jax.workdir import locked
 
 SECONDS = 240  # that any wait may take; on an idle machine none takes a tenth of it
 
@@ -128,6 +129,7 @@ def test_sigterm_saves_and_the_same_command_continues(undisturbed, tmp_path):
     sweep, output = tmp_path / "sweep", tmp_path / "sweep.txt"
     process = start_cheap(sweep)
     interrupted = wait_until(lambda: under_way(sweep, cheap_steps), process, output)
+    assert is_locked(SweepFolder.at(sweep).lock)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=SECONDS) == EXIT_PREEMPTED, output.read_text()
     assert all(folder.state() == State.INTERRUPTED for folder in interrupted)
@@ -143,14 +145,13 @@ def test_a_sweep_that_is_over_does_nothing_and_a_second_one_is_refused(undisturb
     end(start_cheap(undisturbed), undisturbed.parent / "sweep.txt")
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
-    sweep, output = tmp_path / "sweep", tmp_path / "sweep.txt"
-    process = start_cheap(sweep)
-    wait_until(lambda: under_way(sweep, cheap_steps), process, output)
-    second = start_cheap(sweep)
-    assert second.wait(timeout=SECONDS) != 0
-    assert f"another process is training in {sweep}" in output.read_text()
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=SECONDS)
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    with locked(SweepFolder.at(sweep).lock):
+        second = start_cheap(sweep)
+        assert second.wait(timeout=SECONDS) != 0
+    assert f"another process is training in {sweep}" in (tmp_path / "sweep.txt").read_text()
+    assert not SweepFolder.at(sweep).known()
 
 
 CONFIG = """
