@@ -125,14 +125,17 @@ def judged(monkeypatch):
 
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
 def test_pruning_saves_steps_and_keeps_the_winner(pruner, judged, tmp_path):
-    """The curves of `cheap_trials` never cross: what is ahead stays ahead."""
+    """The curves of `cheap_trials` never cross: what is ahead stays ahead.
+
+    One at a time: Hyperband judges nothing until a first trial has ended, and compares the ones
+    that ran beside it later with all others' beginnings.
+    """
     number, steps = 14, 9
     outcome = cheap_trials.search(
         tmp_path,
         "random",
         num_trials=number,
         pruner=pruner,
-        workers=2,
         task={"num_steps": steps, "waits": True},
     )
     assert outcome.exit_code == 0 and set(outcome.counts) == {State.FINISHED, State.PRUNED}

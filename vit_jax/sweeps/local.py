@@ -67,6 +67,7 @@ class LocalLauncher:
         self.capacity = workers
         self._free = places(workers, gpus_per_trial=gpus_per_trial, visible=visible)
         self._workers: dict[str, Worker] = {}
+        self._deadline = float("inf")  # of all that run, once the sweep leaves
         self._command = command
         # Most of a small trial is compiling what the trial before it has compiled.
         self._environment = {
@@ -103,6 +104,9 @@ class LocalLauncher:
     def ended(self) -> list[Ended]:
         found = []
         for name, one in list(self._workers.items()):
+            if time.monotonic() > self._deadline:
+                kill_group(one.process)
+                one.process.wait()
             if (code := one.process.poll()) is not None:
                 kill_group(one.process)  # what it may have left behind
                 self._free.append(self._workers.pop(name).place)
@@ -116,16 +120,17 @@ class LocalLauncher:
             one.process.send_signal(signal.SIGTERM)
 
     def leave(self) -> bool:
+        is_again = self._deadline < float("inf")
+        self._deadline = time.monotonic() + (0.0 if is_again else TO_SAVE)
         for one in self._workers.values():
             self.stop(one.folder)
         return False
 
     def close(self) -> None:
         self.leave()
-        deadline = time.monotonic() + TO_SAVE
         for one in self._workers.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                one.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+                one.process.wait(timeout=max(0.0, self._deadline - time.monotonic()))
             kill_group(one.process)
             one.process.wait()
 
