@@ -5,8 +5,9 @@
     python cheap_trials.py search FOLDER SAMPLER    fourteen trials, one at once
 
 A training's state is a hash of all its steps, so that one that was lost or done twice shows. It
-saves every step. config.task: `x`, `num_steps`, `step_seconds`, and `breaks_if`, a file that breaks
-it where it is there.
+saves every step. config.task: `x`, `num_steps`, `step_seconds`, `breaks_if`, a file that breaks it
+where it is there, and `waits`: each step but the first waits until the one before has been judged,
+as TRIAL_FOLDER/judged tells.
 """
 
 import hashlib
@@ -32,6 +33,8 @@ def train(folder: Path) -> None:
     step, state = newest(folder)
     while step < task["num_steps"]:
         time.sleep(task["step_seconds"])
+        while task["waits"] and step and judged(folder) < step and not asked:
+            time.sleep(0.002)
         step, state = step + 1, hashlib.sha256(f"{state} {step} {task['x']}".encode()).hexdigest()
         save(folder, step, state, score(task["x"]) * step / task["num_steps"])
         if asked:
@@ -40,6 +43,11 @@ def train(folder: Path) -> None:
     found = {"test/score": score(task["x"]), "test/state": int(state[:12], 16)}
     write(folder / "result.json", json.dumps({"step": step, "metrics": found}))
     leave(folder, 0)
+
+
+def judged(folder: Path) -> int:
+    path = folder / "judged"
+    return int(path.read_text()) if path.exists() else 0
 
 
 def score(x: float) -> float:
@@ -90,7 +98,7 @@ def command(folder) -> list[str]:
 
 
 def config(**task) -> dict:
-    task = {"x": 0.0, "num_steps": 6, "step_seconds": 0.0, "breaks_if": ""} | task
+    task = {"x": 0.0, "num_steps": 6, "step_seconds": 0.0, "breaks_if": "", "waits": False} | task
     return {"task": task, "train": {"seed": 0}, "evals": {"test": {"every_steps": 1}}}
 
 

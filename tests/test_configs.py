@@ -96,11 +96,11 @@ def test_config_is_short_and_says_how_to_run_it(file):
 
 
 def test_unknown_setting_lists_the_known():
-    from vit_jax.commands import parsing
+    from vit_jax.config_files import load_config
     from vit_jax.errors import InputError
 
     with pytest.raises(InputError, match="'tpu'.*cpu, gpu"):
-        parsing.load_config(f"{ROOT / 'configs' / 'fashion_mnist.py'}:tpu")
+        load_config(f"{ROOT / 'configs' / 'fashion_mnist.py'}:tpu")
 
 
 def test_augreg_has_the_papers_numbers():
@@ -134,7 +134,7 @@ def test_configs_may_import_what_they_share_from_anywhere(tmp_path):
         "    return ConfigDict({'data': {'augment': augment}, 'task': {'mixing': mixing}})\n"
     )
     program = (
-        "from vit_jax.commands.parsing import load_config\n"
+        "from vit_jax.config_files import load_config\n"
         f"config = load_config({str(folder / 'mine.py')!r} + ':strong2')\n"
         "print(config.data.augment.policy.magnitude, config.task.mixing.mixup_alpha, end='')"
     )

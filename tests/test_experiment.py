@@ -7,7 +7,7 @@ from helpers import DIGITS, tiny_config
 from rich.console import Console
 
 from vit_jax import experiment
-from vit_jax.commands.parsing import load_config
+from vit_jax.config_files import load_config
 from vit_jax.errors import InputError
 
 

@@ -78,8 +78,8 @@ class ConfigFile:
 @contextlib.contextmanager
 def reading(argument: str) -> Iterator[None]:
     """Inside, the code of a config's file runs; its mistakes become one sentence."""
-    # Configs may import `configs.common`, wherever the command is called from.
-    folder = str(Path(argument.partition(":")[0]).resolve().parent.parent)
+    # Files may import `configs.common`, wherever the command is called from.
+    folder = str(root_of(Path(argument.partition(":")[0]).resolve()))
     sys.path.insert(0, folder)
     try:
         yield
@@ -93,6 +93,12 @@ def reading(argument: str) -> Iterator[None]:
         ) from error
     finally:
         sys.path.remove(folder)
+
+
+def root_of(file: Path) -> Path:
+    """The nearest folder above a file that holds `configs`; its second one where none does."""
+    found = (folder for folder in file.parents if (folder / "configs").is_dir())
+    return next(found, file.parent.parent)
 
 
 def set_leaf(config: ConfigDict, path: str, value: Any, *, given: str) -> None:

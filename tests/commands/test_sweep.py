@@ -235,6 +235,7 @@ def test_sweep_is_given_the_argument_if_it_takes_one(capsys, tmp_path):
         (LISTED, ["--metric=val/top1"], "--metric is 'val/top1'; allowed: EVALUATION/METRIC"),
         (LISTED, ["--launcher=slrum"], "--launcher is 'slrum' (did you mean 'slurm'?); allowed"),
         (LISTED, ["--launcher=slurm", "--gpus_per_trial=1"], "config.launch.gpus_per_node"),
+        (LISTED, ["--config.launch.nodes=2"], "config.launch.nodes is 2; allowed with"),
         (LISTED, ["--workers=0"], "0 is not a positive integer"),
         (LISTED, ["--config.launch.hours=-1"], "config.launch.hours is -1"),
         ("def sweep():\n    yield {'seed': 1}\n", [], "a trial sets 'seed'; allowed"),

@@ -51,6 +51,20 @@ def test_exit_codes_are_a_shells(code, expected, slurm):
     assert following.state_of("7").exit_code == expected
 
 
+def test_jobs_are_listed_with_their_comments(tmp_path, monkeypatch):
+    program = tmp_path / "squeue"
+    program.write_text("#!/bin/sh\nprintf '7_0 a mark\\n7_12 (null)\\n8 \\n'\nexit $(cat code)")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "code").write_text("0")
+    found = following.jobs_with_comments()
+    assert found == [("7_0", "a mark"), ("7_12", "(null)"), ("8", "")]
+    (tmp_path / "code").write_text("1")
+    with pytest.raises(InputError, match="Slurm does not list its jobs"):
+        following.jobs_with_comments()
+
+
 def test_a_silent_controller_is_asked_again(slurm):
     log = slurm("", "slurm_load_jobs error: Unable to contact slurm controller", line("COMPLETED"))
     assert following.follow("7", log, poll_seconds=0).name == "COMPLETED"

@@ -1,5 +1,6 @@
 """A sweep that is killed, it or its workers, ends with the table of one that nobody disturbed."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -11,8 +12,11 @@ import pytest
 from finished_runs import assert_same_run, metrics_of, steps_on_disk, train_rows
 from helpers import NUM_STEPS, ROOT, environment, start, tiny_config
 
-from vit_jax.sweeps.folder import State, SweepFolder, read_lines
+from vit_jax.sweeps.folder import State, SweepFolder, is_locked, read_lines
+from vit_jax.sweeps.reports import data
+from vit_jax.sweeps.reports.findings import gather
 from vit_jax.train.preemption import EXIT_PREEMPTED
+from vit_jax.workdir import locked
 
 SECONDS = 240  # that any wait may take; on an idle machine none takes a tenth of it
 
@@ -78,6 +82,15 @@ def outcome(sweep):
     return {record.name: (record.state, record.metrics, record.rows) for record in records}
 
 
+UNLIKE = ("seconds", "attempts", "device_hours", "workdir")  # in a sweep that was disturbed
+
+
+def table(sweep):
+    """The report's, but for times, attempts and paths."""
+    rows = list(csv.DictReader(data.csv_text(gather(SweepFolder.at(sweep))).splitlines()))
+    return [{name: row[name] for name in row.keys() - UNLIKE} for row in rows]
+
+
 def cheap_steps(folder):
     return len(list(folder.workdir.checkpoints.glob("*")))
 
@@ -101,6 +114,8 @@ def test_twelve_trials_with_a_killed_worker_and_a_killed_sweep(undisturbed, tmp_
     end(start_cheap(sweep), output)  # at once, while the orphans still save
 
     assert outcome(sweep) == outcome(undisturbed) and len(outcome(sweep)) == cheap_trials.TRIALS
+    assert table(sweep) == table(undisturbed) and len(table(sweep)) == cheap_trials.TRIALS
+    assert all(row["test/score"] and row["state"] == "finished" for row in table(sweep))
     assert len(events(victim, "start")) == 2
     assert all(len(events(folder, "start")) == 1 for folder in done if folder != victim)
     assert any(len(events(folder, "start")) == 2 for folder in orphans)
@@ -114,6 +129,7 @@ def test_sigterm_saves_and_the_same_command_continues(undisturbed, tmp_path):
     sweep, output = tmp_path / "sweep", tmp_path / "sweep.txt"
     process = start_cheap(sweep)
     interrupted = wait_until(lambda: under_way(sweep, cheap_steps), process, output)
+    assert is_locked(SweepFolder.at(sweep).lock)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=SECONDS) == EXIT_PREEMPTED, output.read_text()
     assert all(folder.state() == State.INTERRUPTED for folder in interrupted)
@@ -121,7 +137,7 @@ def test_sigterm_saves_and_the_same_command_continues(undisturbed, tmp_path):
         EXIT_PREEMPTED
     ] * len(interrupted)
     end(start_cheap(sweep), output)
-    assert outcome(sweep) == outcome(undisturbed)
+    assert outcome(sweep) == outcome(undisturbed) and table(sweep) == table(undisturbed)
 
 
 def test_a_sweep_that_is_over_does_nothing_and_a_second_one_is_refused(undisturbed, tmp_path):
@@ -129,14 +145,13 @@ def test_a_sweep_that_is_over_does_nothing_and_a_second_one_is_refused(undisturb
     end(start_cheap(undisturbed), undisturbed.parent / "sweep.txt")
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
-    sweep, output = tmp_path / "sweep", tmp_path / "sweep.txt"
-    process = start_cheap(sweep)
-    wait_until(lambda: under_way(sweep, cheap_steps), process, output)
-    second = start_cheap(sweep)
-    assert second.wait(timeout=SECONDS) != 0
-    assert f"another process is training in {sweep}" in output.read_text()
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=SECONDS)
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    with locked(SweepFolder.at(sweep).lock):
+        second = start_cheap(sweep)
+        assert second.wait(timeout=SECONDS) != 0
+    assert f"another process is training in {sweep}" in (tmp_path / "sweep.txt").read_text()
+    assert not SweepFolder.at(sweep).known()
 
 
 CONFIG = """
@@ -147,12 +162,12 @@ def get_config(arg):
     return ConfigDict({config!r})
 
 def sweep():
-    yield from grid({{"train.seed": (0, 1, 2)}})
+    yield from grid({{"train.seed": (0, 1)}})
 """
 
 
 def test_real_trainings_end_with_the_same_bits(tmp_path):
-    """Three of them; a worker is killed first, and then the sweep.
+    """Two of them; a worker is killed first, and then the sweep.
 
     One at a time: two that begin together compile the same twice, most of what this test costs.
     """
@@ -175,6 +190,7 @@ def test_real_trainings_end_with_the_same_bits(tmp_path):
     wait_until(lambda: under_way(sweep, saved), process, output)
     kill(process)
     end(run(sweep, output), output)
+    assert table(sweep) == table(whole) and all(row["test/top1"] for row in table(sweep))
     for folder in SweepFolder.at(whole).known():
         left, right = folder.workdir.path, sweep / "trials" / folder.name
         assert metrics_of(left) == metrics_of(right)

@@ -10,7 +10,9 @@ import cheap_trials
 import pytest
 
 from vit_jax.errors import InputError
-from vit_jax.sweeps import attempts, local
+from vit_jax.launch.run import Run
+from vit_jax.launch.settings import LaunchSettings
+from vit_jax.sweeps import attempts, local, worker
 from vit_jax.sweeps.folder import State, SweepFolder, read_lines
 from vit_jax.sweeps.queue import Ended, Listed, drive
 from vit_jax.sweeps.running import About, How, run_trials
@@ -236,6 +238,57 @@ def test_gpus_are_a_trials_own():
     assert [place.gpus for place in local.places(2, gpus_per_trial=0, visible="4")] == [None, None]
     with pytest.raises(InputError, match="is 4, but CUDA_VISIBLE_DEVICES is '4,5'"):
         local.places(2, gpus_per_trial=2, visible="4,5")
+
+
+def wanted(*launches):
+    return [LaunchSettings(**one) for one in launches]
+
+
+def test_trials_have_the_gpus_that_their_config_says():
+    for launches, asked, found in (
+        ([{}, {}], 0, 0),
+        ([{}, {}], 3, 3),
+        ([{"gpus_per_node": 2}, {"gpus_per_node": 2}], 0, 2),
+        ([{"gpus_per_node": 2, "tasks_per_node": 2}, {}], 2, 2),
+    ):
+        assert local.gpus_of_each(wanted(*launches), gpus_per_trial=asked) == found
+
+
+@pytest.mark.parametrize(
+    "launches, asked, message",
+    [
+        ([{}, {"nodes": 2}], 0, "config.launch.nodes is 2; allowed with --launcher=local: 1"),
+        ([{"gpus_per_node": 1}, {"gpus_per_node": 2}], 0, "of the trials is 1 or 2; allowed"),
+        ([{"gpus_per_node": 2}], 1, "--gpus_per_trial is 1, and .* is 2; allowed"),
+        ([{"tasks_per_node": 2}], 2, "--gpus_per_trial is 2, and .* is 0; allowed"),
+    ],
+)
+def test_machines_that_are_not_there_are_refused(launches, asked, message):
+    with pytest.raises(InputError, match=message):
+        local.gpus_of_each(wanted(*launches), gpus_per_trial=asked)
+
+
+@pytest.mark.parametrize(
+    "launch, is_launched",
+    [({}, False), ({"tasks_per_node": 2}, True), ({"cpu_devices_per_task": 2}, True)],
+)
+def test_a_trial_has_the_tasks_that_its_config_says(launch, is_launched, tmp_path, monkeypatch):
+    """Each of which trains, and starts no more of them."""
+    folder = SweepFolder.at(tmp_path).add(make_trial({"launch": launch}, {}))
+    launched = []
+    monkeypatch.setattr(worker.local, "launch", lambda *given: launched.append(given) or 7)
+    monkeypatch.setattr(Run, "__call__", lambda run: sys.exit(0))
+    path = str(folder.workdir.path)
+    if is_launched:
+        assert worker.main(path) == 7
+        ((command, settings),) = launched
+        assert settings == LaunchSettings(**launch) and command[:-1] == worker.command(folder)
+        with pytest.raises(SystemExit):
+            worker.main(*command[3:])
+    else:
+        with pytest.raises(SystemExit):
+            worker.main(path)
+    assert len(launched) == is_launched
 
 
 def test_processes_have_their_place_and_the_sweeps_compiled_programs(tmp_path):

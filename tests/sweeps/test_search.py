@@ -13,6 +13,8 @@ from helpers import ROOT, environment
 from vit_jax.errors import InputError
 from vit_jax.sweeps import attempts, study
 from vit_jax.sweeps.folder import State, SweepFolder
+from vit_jax.sweeps.local import LocalLauncher
+from vit_jax.sweeps.search import Search
 
 pytest.importorskip("optuna", reason="needs the extra: pip install 'vit_jax[search]'")
 
@@ -105,17 +107,36 @@ def test_what_a_kill_left_of_the_journal_is_no_obstacle(whole, tmp_path):
     assert [trial.state.name for trial in opened(tmp_path)] == 4 * ["COMPLETE"]
 
 
+@pytest.fixture
+def judged(monkeypatch):
+    """Trials go on once the pruner has seen their last evaluation, however busy the machine is."""
+    ask = Search.hopeless
+
+    def hopeless(search, running):
+        steps = {one: attempts.saved_step(one) for one in running}
+        found = ask(search, running)
+        for one in steps.keys() - set(found):
+            cheap_trials.write(one.workdir.path / "judged", str(steps[one]))
+        return found
+
+    monkeypatch.setattr(Search, "hopeless", hopeless)
+    monkeypatch.setattr(LocalLauncher, "poll_seconds", 0.01)
+
+
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
-def test_pruning_saves_steps_and_keeps_the_winner(pruner, tmp_path):
-    """The curves of `cheap_trials` never cross: what is ahead stays ahead."""
+def test_pruning_saves_steps_and_keeps_the_winner(pruner, judged, tmp_path):
+    """The curves of `cheap_trials` never cross: what is ahead stays ahead.
+
+    One at a time: Hyperband judges nothing until a first trial has ended, and compares the ones
+    that ran beside it later with all others' beginnings.
+    """
     number, steps = 14, 9
     outcome = cheap_trials.search(
         tmp_path,
         "random",
         num_trials=number,
         pruner=pruner,
-        workers=2,
-        task={"num_steps": steps, "step_seconds": 0.05},
+        task={"num_steps": steps, "waits": True},
     )
     assert outcome.exit_code == 0 and set(outcome.counts) == {State.FINISHED, State.PRUNED}
     records = SweepFolder.at(tmp_path).records()

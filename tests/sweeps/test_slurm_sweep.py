@@ -62,6 +62,9 @@ def test_an_array_of_trials_is_left_found_again_and_ends(tmp_path):
         assert sorted(job.split("_")[1] for job in jobs) == ["0", "1"], "two jobs of one array"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=SECONDS) == EXIT_PREEMPTED, output.read_text()
+        # As if it had been killed before it knew the job's number.
+        told = sweep.trial("first").attempts
+        told.write_text(told.read_text().splitlines(keepends=True)[0])
         assert start().wait(timeout=SECONDS) == 1, output.read_text() + cluster.logs()
 
     states = {record.name: record.state for record in sweep.records()}
@@ -70,7 +73,7 @@ def test_an_array_of_trials_is_left_found_again_and_ends(tmp_path):
     # Nothing was submitted twice; the second wave had its own array.
     for folder in sweep.known():
         lines = read_lines(folder.attempts)
-        assert [line["event"] for line in lines] == ["start", "end"]
+        assert [line["event"] for line in lines] == ["submit", "start", "end"]
         assert lines[-1]["exit_code"] == (2 if folder.name == "wrong" else 0)
     assert len({line["job_id"].split("_")[0] for f in sweep.known() for line in starts(f)}) == 2
     assert "Source 'folder:/no/such/place' needs" in sweep.trial("wrong").record().reason

@@ -8,6 +8,7 @@ SOURCE is a file, a folder, hf:owner/name, https://... or gs://...; only the las
 from absl import flags
 
 from vit_jax.commands import parsing
+from vit_jax.config_files import literal
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
 
     from vit_jax import weights
 
-    size = tuple(parsing.literal(side) for side in values.image_size)
+    size = tuple(literal(side) for side in values.image_size)
     found = weights.load(
         source,
         architecture=values.source_architecture,

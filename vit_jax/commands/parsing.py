@@ -6,18 +6,8 @@ from collections.abc import Container
 from absl import flags
 from ml_collections import ConfigDict
 
-from vit_jax.config_files import (
-    CONFIG,
-    OVERRIDE,
-    ConfigFile,
-    literal,
-    load_config,
-    reading,
-    set_leaf,
-)
+from vit_jax.config_files import CONFIG, OVERRIDE, ConfigFile
 from vit_jax.errors import InputError
-
-__all__ = ["ConfigFile", "literal", "load_config", "reading", "set_leaf"]  # for commands
 
 
 def parse(values: flags.FlagValues, command: str, arguments: list[str], *, doc: str) -> list[str]:

@@ -209,7 +209,8 @@ def dry_run(folder: Any, trials: list[Any], values: flags.FlagValues) -> int:
     """Prints the trials that would be run, or the script that Slurm would be given."""
     from vit_jax.sweeps import running
 
-    running.make_launcher(folder, how_of(values))  # whose mistakes are told as well
+    configs = [trial.config for trial in trials]
+    running.make_launcher(folder, how_of(values), configs)  # whose mistakes are told as well
     if values.launcher == "slurm":
         from vit_jax.sweeps import cluster
 

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from vit_jax import sections, xla_flags
 from vit_jax.commands import launching, parsing, processes
+from vit_jax.config_files import set_leaf
 from vit_jax.errors import InputError
 
 
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
     parsing.require(values, "workdir")
     if values.profile is not None:
         steps = steps_of(values.profile)
-        parsing.set_leaf(config, "train.profile_steps", steps, given="--profile")
+        set_leaf(config, "train.profile_steps", steps, given="--profile")
     settings = launching.read_settings(config, values)
     if values.launcher is None:
         return train(config, values)

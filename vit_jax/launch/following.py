@@ -63,6 +63,22 @@ def state_of(job_id: str) -> JobState:
     return JobState(name=name[1], exit_code=128 + by_signal if by_signal else ended)
 
 
+def jobs_with_comments() -> list[tuple[str, str]]:
+    """(job id, comment) of each job of this user that Slurm knows, of an array one by one.
+
+    Raises:
+      InputError: if Slurm is silent.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %k"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode:
+        raise InputError(
+            f"Slurm does not list its jobs ({found.stderr.strip()}); allowed: the same again."
+        )
+    lines = [line.partition(" ") for line in found.stdout.splitlines()]
+    return [(job_id, comment.strip()) for job_id, _, comment in lines]
+
+
 def follow(job_id: str, log: Path, *, poll_seconds: float = POLL_SECONDS) -> JobState:
     """Prints the log as it grows until the job, requeued or not, has come to its end."""
     position = silence = 0

@@ -161,6 +161,13 @@ def srun_options(settings: LaunchSettings) -> list[str]:
     return [*options, *settings.srun]
 
 
+def log_of(job_id: str, folder: Path) -> Path:
+    """What a job prints that was submitted with this folder."""
+    from submitit.core.utils import JobPaths
+
+    return JobPaths(folder=folder, job_id=job_id, task_id=0).stdout
+
+
 def check_path(workdir: Path) -> None:
     """Raises `InputError` for a path that a job script cannot name."""
     if {"\n", "%"} & set(str(workdir)):

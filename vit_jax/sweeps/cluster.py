@@ -1,13 +1,17 @@
 """Trials as jobs of a Slurm cluster: those that can begin together are one array.
 
 Which job a trial has stands in its attempts.jsonl, so that a sweep that begins again finds it and
-submits nothing twice. A job outlives the sweep that watches it. Preempted ones are requeued by
-their own scripts, see launch/slurm.py; here is decided about those that came to an end.
+submits nothing twice. Before its id is known a job is told by a mark, which is noted first and is
+its comment in Slurm. A job outlives the sweep that watches it. Preempted ones are requeued by their
+own scripts, see launch/slurm.py; here is decided about those that came to an end.
 """
 
 import dataclasses
 import json
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from vit_jax import sections
 from vit_jax.errors import InputError
@@ -53,6 +57,10 @@ class SlurmLauncher:
         return max(following.POLL_SECONDS, len(self._jobs) / 10)
 
     def adopt(self, folders: Sequence[TrialFolder]) -> list[TrialFolder]:
+        """Also writes down the jobs that a sweep had no more time to write down."""
+        known = self._folder.known()
+        note_lost(known, logs=self._folder.slurm)
+        cancel_pruned(known)
         for folder in folders:
             if job_id := open_job(folder):
                 self._jobs[folder.name] = Job(folder, job_id)
@@ -61,7 +69,12 @@ class SlurmLauncher:
     def start(self, folders: Sequence[TrialFolder]) -> None:
         by_path = {folder.workdir.path: folder for folder in folders}
         for settings, runs in by_settings([run_of(folder) for folder in folders]):
-            jobs = slurm.submit(runs, named(self._folder, settings), folder=self._folder.slurm)
+            mark = uuid.uuid4().hex
+            for index, run in enumerate(runs):
+                place = index if len(runs) > 1 else None  # a single run is no array
+                attempts.note(by_path[run.workdir], "submit", mark=mark, index=place)
+            settings = marked(named(self._folder, settings), mark)
+            jobs = slurm.submit(runs, settings, folder=self._folder.slurm)
             for run, job in zip(runs, jobs, strict=True):
                 folder = by_path[run.workdir]
                 attempts.note(folder, "start", job_id=job.job_id, log=str(job.paths.stdout))
@@ -109,8 +122,35 @@ class SlurmLauncher:
 
 def open_job(folder: TrialFolder) -> str | None:
     """The job that was submitted last, unless its end was seen."""
-    lines = [line for line in read_lines(folder.attempts) if line["event"] in ("start", "end")]
-    return lines[-1].get("job_id") if lines else None
+    return last_line(folder).get("job_id")
+
+
+def last_line(folder: TrialFolder) -> dict[str, Any]:
+    """Of attempts.jsonl, about a job: what was done last; empty where there was none."""
+    events = ("submit", "start", "end")
+    lines = [line for line in read_lines(folder.attempts) if line["event"] in events]
+    return lines[-1] if lines else {}
+
+
+def note_lost(folders: Sequence[TrialFolder], *, logs: Path) -> None:
+    """Finds jobs by their marks where a sweep was killed between submitting and noting the id."""
+    lost = [(one, last_line(one)) for one in folders]
+    lost = [(one, line) for one, line in lost if line.get("event") == "submit"]
+    jobs = following.jobs_with_comments() if lost else []
+    for folder, line in lost:
+        ending = "" if line["index"] is None else f"_{line['index']}"
+        for job_id, comment in jobs:
+            if comment.endswith(line["mark"]) and job_id.endswith(ending):
+                log = slurm.log_of(job_id, logs)
+                attempts.note(folder, "start", job_id=job_id, log=str(log))
+
+
+def cancel_pruned(folders: Sequence[TrialFolder]) -> None:
+    """Cancels jobs of trials that a sweep had stopped when it was itself killed."""
+    for folder in folders:
+        if folder.state() == State.PRUNED and (job_id := open_job(folder)):
+            slurm.cancel(job_id)
+            attempts.note(folder, "end", exit_code=EXIT_PREEMPTED, asked=True)
 
 
 def by_settings(runs: Sequence[Run]) -> list[tuple[LaunchSettings, list[Run]]]:
@@ -128,6 +168,12 @@ def by_settings(runs: Sequence[Run]) -> list[tuple[LaunchSettings, list[Run]]]:
 def named(folder: SweepFolder, settings: LaunchSettings) -> LaunchSettings:
     """A job is called after the sweep, unless the config has a name for it."""
     return dataclasses.replace(settings, job_name=settings.job_name or folder.path.name)
+
+
+def marked(settings: LaunchSettings, mark: str) -> LaunchSettings:
+    """The mark ends the comment, which may begin with the config's own."""
+    comment = f"{settings.sbatch.get('comment', '')} {mark}".strip()
+    return dataclasses.replace(settings, sbatch={**settings.sbatch, "comment": comment})
 
 
 def script(folder: SweepFolder, trials: Sequence[Trial]) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 from vit_jax.errors import InputError
 from vit_jax.sweeps.trials import NEEDS, Trial
 from vit_jax.train.sinks import read_metrics
-from vit_jax.workdir import Workdir, contradictions, read_json, replace_json
+from vit_jax.workdir import FREE_KEYS, Workdir, contradictions, read_json, replace_json
 
 
 class State(enum.StrEnum):
@@ -71,9 +71,12 @@ class TrialFolder:
         begun = self.attempts.is_file() or self.workdir.holds_training()
         return State.INTERRUPTED if begun else State.WAITING
 
-    def differences(self, config: Mapping[str, Any]) -> list[str]:
+    def differences(self, config: Mapping[str, Any], *, is_finished: bool = False) -> list[str]:
         """What the trial's own config has otherwise; nothing where there is no trial yet."""
-        return contradictions(read_json(self.trial)["config"], config) if self.exists() else []
+        if not self.exists():
+            return []
+        free = [key for key in FREE_KEYS if not (is_finished and key == "evals")]
+        return contradictions(read_json(self.trial)["config"], config, free=free)
 
     def exists(self) -> bool:
         return self.trial.is_file()
@@ -109,7 +112,7 @@ class Record:
       measured: what was measured on the finished run afterwards.
       rows: of metrics.jsonl: {'step': ..., 'train/loss': ..., 'test/top1': ...}.
       card: run.json: versions, devices, command; empty until the run has begun.
-      attempts: {'event': 'start' or 'end', 'time': seconds since 1970, 'exit_code': ...}.
+      attempts: {'event': 'start', 'end', ..., 'time': seconds since 1970, 'exit_code': ...}.
       reason: why it failed or was pruned.
     """
 
@@ -157,21 +160,25 @@ class SweepFolder:
         """Writes what the trial is. The names of trials it needs become their workdirs.
 
         A trial that never got as far as a checkpoint binds nobody: one of another config takes its
-        place, and why it failed is forgotten.
+        place, and why it failed is forgotten. What is written of a finished one stays.
 
         Raises:
-          InputError: if the trial has begun with another config; then with the differences.
+          InputError: if the trial has begun with another config; then with the differences. One
+            that has finished was not evaluated otherwise, either.
         """
         folder = self.trial(trial.name)
         config = self._resolved(trial.config)
-        if different := folder.differences(config):
-            if folder.workdir.holds_training():
+        is_finished = folder.exists() and folder.workdir.result.is_file()
+        if different := folder.differences(config, is_finished=is_finished):
+            if is_finished or folder.workdir.holds_training():
                 raise InputError(
                     f"the trial {trial.name!r} in {self.path} has begun with another config: "
                     f"{'; '.join(different)}. Allowed: the same config, a trial of another name, "
                     "or another workdir."
                 )
             folder.failed.unlink(missing_ok=True)
+        if is_finished:
+            return folder
         folder.workdir.path.mkdir(parents=True, exist_ok=True)
         replace_json(
             folder.trial,

@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from vit_jax.errors import InputError
 from vit_jax.launch import children
+from vit_jax.launch.settings import LaunchSettings
 from vit_jax.sweeps import attempts, worker
 from vit_jax.sweeps.folder import TrialFolder
 from vit_jax.sweeps.queue import Ended
@@ -65,6 +67,7 @@ class LocalLauncher:
         self.capacity = workers
         self._free = places(workers, gpus_per_trial=gpus_per_trial, visible=visible)
         self._workers: dict[str, Worker] = {}
+        self._deadline = float("inf")  # of all that run, once the sweep leaves
         self._command = command
         # Most of a small trial is compiling what the trial before it has compiled.
         self._environment = {
@@ -101,6 +104,9 @@ class LocalLauncher:
     def ended(self) -> list[Ended]:
         found = []
         for name, one in list(self._workers.items()):
+            if time.monotonic() > self._deadline:
+                kill_group(one.process)
+                one.process.wait()
             if (code := one.process.poll()) is not None:
                 kill_group(one.process)  # what it may have left behind
                 self._free.append(self._workers.pop(name).place)
@@ -114,16 +120,17 @@ class LocalLauncher:
             one.process.send_signal(signal.SIGTERM)
 
     def leave(self) -> bool:
+        is_again = self._deadline < float("inf")
+        self._deadline = time.monotonic() + (0.0 if is_again else TO_SAVE)
         for one in self._workers.values():
             self.stop(one.folder)
         return False
 
     def close(self) -> None:
         self.leave()
-        deadline = time.monotonic() + TO_SAVE
         for one in self._workers.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                one.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+                one.process.wait(timeout=max(0.0, self._deadline - time.monotonic()))
             kill_group(one.process)
             one.process.wait()
 
@@ -131,6 +138,28 @@ class LocalLauncher:
 def kill_group(process: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def gpus_of_each(wanted: Sequence[LaunchSettings], *, gpus_per_trial: int) -> int:
+    """GPUs of each trial, as it was asked for or as the trials' `config.launch` says.
+
+    Raises:
+      InputError: where the trials want what they do not get on one machine.
+    """
+    for one in wanted:
+        if one.nodes != 1:
+            raise InputError(
+                f"config.launch.nodes is {one.nodes}; allowed with --launcher=local: 1."
+            )
+    given = {one.gpus_per_node for one in wanted if one.gpus_per_node or one.tasks_per_node > 1}
+    if len(given | ({gpus_per_trial} - {0})) > 1:
+        told = f"--gpus_per_trial is {gpus_per_trial}, and " if gpus_per_trial else ""
+        raise InputError(
+            f"{told}config.launch.gpus_per_node of the trials is "
+            f"{' or '.join(map(str, sorted(given)))}; allowed with --launcher=local: the same for "
+            "all."
+        )
+    return gpus_per_trial or max(given, default=0)
 
 
 def places(workers: int, *, gpus_per_trial: int, visible: str | None) -> list[Place]:

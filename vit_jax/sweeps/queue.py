@@ -7,7 +7,6 @@ that is not in the trials' folders, so that the loop may be killed at any time.
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -69,7 +68,10 @@ class Launcher(Protocol):
         ...
 
     def leave(self) -> bool:
-        """The sweep has to leave: may it at once, or only when all trials have ended?"""
+        """The sweep has to leave: may it at once, or only when all trials have ended?
+
+        Called again, it ends them.
+        """
         ...
 
     def close(self) -> None:
@@ -100,7 +102,7 @@ class Listed:
 
     def take(self, number: int, *, without: Collection[str]) -> list[TrialFolder]:
         ready = []
-        for folder in self.unfinished() if number else ():
+        for folder in self.unfinished() if number > 0 else ():
             if folder.name not in without and self._is_ready(folder):
                 ready.append(folder)
             if len(ready) == number:
@@ -131,12 +133,13 @@ class Listed:
 def drive(source: Source, launcher: Launcher, watcher: Watcher) -> bool:
     """Runs the source's trials; True at their end, False where it was asked to leave before.
 
-    SIGTERM and SIGINT ask the trials of this machine to save, and wait for them.
+    SIGTERM and SIGINT ask the trials of this machine to save, and wait for them; once more, and
+    it does not wait.
     """
     with stop_signals() as stop_requested, contextlib.closing(launcher):
         running = {folder.name: folder for folder in launcher.adopt(source.unfinished())}
         withdrawn: set[str] = set()  # by a person: they wait for the next command
-        leaving = False
+        leaving = 0  # signals that were heard
         while True:
             for end in launcher.ended():
                 running.pop(end.folder.name, None)
@@ -145,8 +148,8 @@ def drive(source: Source, launcher: Launcher, watcher: Watcher) -> bool:
                 watcher.ended(end.folder)
                 if end.asked and not leaving:
                     withdrawn.add(end.folder.name)
-            if stop_requested() and not leaving:
-                leaving = True
+            if stop_requested() > leaving:
+                leaving += 1
                 if launcher.leave():
                     return False
             if leaving and not running:
@@ -183,13 +186,13 @@ def begin(
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM or SIGINT has come; restores the handlers."""
-    arrived = threading.Event()
-    hear = lambda *_: arrived.set()  # noqa: E731
+def stop_signals() -> Iterator[Callable[[], int]]:
+    """Yields a function that says how often SIGTERM or SIGINT came; restores the handlers."""
+    arrived: list[int] = []
+    hear = lambda number, _: arrived.append(number)  # noqa: E731
     previous = {n: signal.signal(n, hear) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield arrived.is_set
+        yield lambda: len(arrived)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -27,11 +27,12 @@ from rich.console import Console
 from vit_jax import sections
 from vit_jax.errors import InputError
 from vit_jax.launch import slurm
+from vit_jax.launch.settings import LaunchSettings
 from vit_jax.reporting import PACKAGES
 from vit_jax.sweeps import attempts, worker
 from vit_jax.sweeps.cluster import SlurmLauncher
 from vit_jax.sweeps.folder import State, SweepFolder, TrialFolder
-from vit_jax.sweeps.local import Command, LocalLauncher
+from vit_jax.sweeps.local import Command, LocalLauncher, gpus_of_each
 from vit_jax.sweeps.queue import Launcher, Listed, Source, drive
 from vit_jax.sweeps.status import Progress, direction_of
 from vit_jax.sweeps.trials import Trial, check_trials
@@ -66,7 +67,8 @@ class How:
     Attributes:
       launcher: a name in `LAUNCHERS`.
       workers: trials at once; of a cluster, None submits all that can begin.
-      gpus_per_trial: that no other trial sees; 0 leaves all visible. For 'local'.
+      gpus_per_trial: that no other trial sees; 0 is as many as config.launch.gpus_per_node says,
+        and where that is 0, too, all are visible. For 'local'.
       retry_failed: give failed trials another try.
       command: what trains a trial. For 'local'.
     """
@@ -123,22 +125,37 @@ def run_trials(
             for one in failed(folders):
                 attempts.retry(one)
         source = Listed(folder, [one.name for one in folders])
-        is_stopped = not run(folder, source, how, about, console)
+        configs = [trial.config for trial in trials]
+        is_stopped = not run(folder, source, how, about, console, configs=configs)
     # Trials that the sweep has no more are shown, and wait for nobody.
     return Outcome.of(folders, is_stopped=is_stopped)
 
 
 def run(
-    folder: SweepFolder, source: Source, how: How, about: About, console: Console | None
+    folder: SweepFolder,
+    source: Source,
+    how: How,
+    about: About,
+    console: Console | None,
+    *,
+    configs: Sequence[Mapping[str, Any]],
 ) -> bool:
-    """Runs what the source gives, in a folder that is this process's own; False if stopped."""
-    launcher = make_launcher(folder, how)
+    """Runs what the source gives, in a folder that is this process's own; False if stopped.
+
+    Args:
+      configs: those of the trials, or what they have in common, for `config.launch`.
+    """
+    launcher = make_launcher(folder, how, configs)
     with Progress(folder, console or Console(), metric=about.metric) as progress:
         return drive(source, launcher, progress)
 
 
-def make_launcher(folder: SweepFolder, how: How) -> Launcher:
-    return sections.choose(LAUNCHERS, how.launcher, where="--launcher")(folder, how)
+def make_launcher(folder: SweepFolder, how: How, configs: Sequence[Mapping[str, Any]]) -> Launcher:
+    """Raises `InputError` where trials want machines that the launcher does not have."""
+    make = sections.choose(LAUNCHERS, how.launcher, where="--launcher")
+    launches = [one.get("launch", {}) for one in configs]
+    wanted = [sections.call(LaunchSettings, one, where="config.launch") for one in launches]
+    return make(folder, how, wanted)
 
 
 def failed(folders: Sequence[TrialFolder]) -> list[TrialFolder]:
@@ -180,16 +197,17 @@ def check_base(folder: SweepFolder, about: About) -> None:
         )
 
 
-def make_local(folder: SweepFolder, how: How) -> Launcher:
+def make_local(folder: SweepFolder, how: How, wanted: Sequence[LaunchSettings]) -> Launcher:
     return LocalLauncher(
         workers=how.workers or 1,
-        gpus_per_trial=how.gpus_per_trial,
+        gpus_per_trial=gpus_of_each(wanted, gpus_per_trial=how.gpus_per_trial),
         compiled=folder.compiled,
         command=how.command,
     )
 
 
-def make_slurm(folder: SweepFolder, how: How) -> Launcher:
+def make_slurm(folder: SweepFolder, how: How, wanted: Sequence[LaunchSettings]) -> Launcher:
+    del wanted  # each array of jobs has what its trials say
     if how.gpus_per_trial:
         raise InputError(
             f"--gpus_per_trial is {how.gpus_per_trial} with --launcher=slurm; allowed there: "

@@ -88,8 +88,8 @@ def run_search(
         search = Search(folder, base, space, settings, found)
         if how.retry_failed:
             search.retry_failed()
-        is_stopped = not run(folder, search, how, about, console)
-    return Outcome.of(folder.known(), is_stopped=is_stopped)
+        is_stopped = not run(folder, search, how, about, console, configs=[base])
+    return Outcome.of(search.folders(), is_stopped=is_stopped)
 
 
 def check(base: Mapping[str, Any], settings: SearchSettings) -> None:
@@ -120,6 +120,7 @@ class Search:
         self._folder, self._base, self._space, self._settings = folder, base, space, settings
         self._study = opened_study
         self._numbers: dict[str, int] = {}  # of Optuna's trials, by the names of folders
+        self._asks = settings.pruner != "none"
         for trial in study.in_state(opened_study, "RUNNING"):
             self._compose(trial.number)
         for one in self._known():
@@ -149,12 +150,19 @@ class Search:
         study.tell(self._study, number, value, is_pruned=state == State.PRUNED)
 
     def hopeless(self, running: Collection[TrialFolder]) -> list[TrialFolder]:
-        return [one for one in running if one.pruned.is_file() or self._is_hopeless(one)]
+        ask = self._is_hopeless if self._asks else lambda _: False
+        return [one for one in running if one.pruned.is_file() or ask(one)]
 
     def is_done(self) -> bool:
         return not self._is_to_ask() and not self._known()
 
     # The study.
+
+    def folders(self) -> list[TrialFolder]:
+        """Of the study's trials; the sweep's folder may hold others."""
+        trials = self._study.get_trials(deepcopy=False)
+        names = {trial.user_attrs[NAME] for trial in trials if NAME in trial.user_attrs}
+        return [self._folder.trial(name) for name in sorted(names)]
 
     def _known(self) -> list[TrialFolder]:
         """Trials of which the study awaits the end."""

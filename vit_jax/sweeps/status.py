@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from vit_jax.config_files import OVERRIDE, literal
 from vit_jax.errors import InputError
@@ -115,17 +116,17 @@ def number_text(metric: str | None, value: float | None) -> str:
 def table_of(rows: Sequence[Row], *, metric: str | None) -> Table:
     table = Table(box=None)
     table.add_column("trial", overflow="fold")
-    for heading in ("state", "step", metric or "", "ETA", ""):
+    for heading in ("state", "step", Text(metric or ""), "ETA", ""):
         table.add_column(heading, overflow="fold")
     for row in rows:
         left = row.seconds_left
         table.add_row(
-            row.name,
+            Text(row.name),  # which has no markup, nor has what went wrong
             row.state,
             f"{row.step:,}/{row.num_steps:,}" if row.num_steps else "",
             number_text(metric, row.value),
             str(datetime.timedelta(seconds=round(left))) if left is not None else "",
-            row.note.splitlines()[-1] if row.note else "",
+            Text(row.note.splitlines()[-1] if row.note else ""),
             style=STYLES.get(row.state),
         )
     return table

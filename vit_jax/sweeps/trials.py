@@ -49,7 +49,7 @@ class Trial:
 
 def make_trial(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Trial:
     """The trial that changes these keys of the config `base`."""
-    overrides = dict(overrides)
+    overrides = {key: plain(value, key) for key, value in overrides.items()}
     name = overrides.pop("name", None)
     config = copy.deepcopy(dict(base))
     for path, value in overrides.items():
@@ -62,6 +62,22 @@ def make_trial(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Trial:
     )
 
 
+def plain(value: Any, key: str) -> Any:
+    """A copy in Python's own types, which is nobody else's."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner, key) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([plain(inner, key) for inner in value])
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputError(
+        f"a trial sets {key!r} to {value!r} of type {type(value).__name__}; allowed: numbers, "
+        "text, True, False, None, and lists and dicts of them."
+    )
+
+
 def set_key(config: dict[str, Any], path: str, value: Any) -> None:
     """Sets 'optimizer.learning_rate' of nested dicts, making sections on the way."""
     *sections, leaf = path.split(".")
@@ -71,7 +87,7 @@ def set_key(config: dict[str, Any], path: str, value: Any) -> None:
         config = config.setdefault(section, {})
         if not isinstance(config, dict):
             raise InputError(f"a trial sets {path!r}, but {section} is a value, no section.")
-    config[leaf] = value
+    config[leaf] = copy.deepcopy(value)  # later keys may go into it
 
 
 def find_needs(value: Any) -> Iterator[str]:
@@ -88,12 +104,16 @@ def name_of(overrides: Mapping[str, Any]) -> str:
     if not overrides:
         return "base"
     values = {key: re.sub(r"[^A-Za-z0-9._+\-]+", "_", str(v)) for key, v in overrides.items()}
-    name = ",".join(f"{short}={values[key]}" for key, short in short_keys(list(values)).items())
-    if len(name) <= _MAX_NAME and all(_is_plain(value) for value in overrides.values()):
-        return name
+    short = short_keys(list(values))
+    keys = {key: re.sub(r"[^A-Za-z0-9._+\-]+", "_", one) for key, one in short.items()}
+    name = ",".join(f"{keys[key]}={value}" for key, value in values.items())
+    is_whole = keys == short and all(_is_plain(value) for value in overrides.values())
+    if len(name) <= _MAX_NAME and is_whole:
+        return checked_name(name)
     # What was left out of the name still tells trials apart.
     text = json.dumps(overrides, sort_keys=True, default=str)
-    return f"{name[: _MAX_NAME - 9]},{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return checked_name(f"{name[: _MAX_NAME - 9]},{digest}")
 
 
 def _is_plain(value: Any) -> bool:
@@ -152,12 +172,22 @@ def named(name: str, overrides: Mapping[str, Any]) -> Overrides:
 
 def grid(axes: Mapping[str, Sequence[Any]]) -> Iterator[Overrides]:
     """Every combination; the last axis changes fastest."""
+    check_axes(axes)
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
 
 
+def check_axes(axes: Mapping[str, Sequence[Any]]) -> None:
+    for key, values in axes.items():
+        if isinstance(values, str):
+            raise InputError(
+                f"the axis {key!r} is {values!r}; allowed: a sequence of values, ({values!r},)."
+            )
+
+
 def zipped(axes: Mapping[str, Sequence[Any]]) -> Iterator[Overrides]:
     """The first values of all axes, then the second ones, and so on; all of one length."""
+    check_axes(axes)
     lengths = {key: len(values) for key, values in axes.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"zipped axes have lengths {lengths}; allowed: equal ones.")

@@ -197,7 +197,13 @@ def setting(record: Record, key: str) -> Any:
 
 
 def _differs(key: str, groups: Sequence[Sequence[Record]]) -> bool:
-    return len({labels.text_of(setting(group[0], key)) for group in groups}) > 1
+    return len({_identity_of(setting(group[0], key)) for group in groups}) > 1
+
+
+def _identity_of(value: Any) -> str:
+    """The same for 1 and 1.0, and for no two values that are written otherwise."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return json.dumps(float(value) if is_number else value, sort_keys=True, default=str)
 
 
 def _draft(records: Sequence[Record], metric: Metric | None, short: Mapping[str, str]) -> Group:

@@ -56,7 +56,7 @@ def without_seed_of_needs(value: Any) -> Any:
 def text_of(value: Any) -> str:
     """A setting as one word or a few."""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.8g}"  # 0.9999 and 0.99999 are two settings
     if isinstance(value, Mapping | list | tuple | None | bool):
         return json.dumps(value, sort_keys=True, default=str)
     return str(value)

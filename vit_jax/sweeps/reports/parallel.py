@@ -14,7 +14,7 @@ from vit_jax.analysis.figures import new_figure
 from vit_jax.sweeps.folder import Record
 from vit_jax.sweeps.reports.drawing import BEST, GREY, WIDTH, Drawing
 from vit_jax.sweeps.reports.findings import Findings, setting
-from vit_jax.sweeps.reports.labels import shorten
+from vit_jax.sweeps.reports.labels import shorten, text_of
 from vit_jax.sweeps.reports.swept_axes import SweptAxis, make_axis
 
 MOST_KEYS = 16
@@ -25,8 +25,11 @@ def draw(findings: Findings) -> Drawing:
         return Drawing(why_not="fewer than two settings vary")
     if len(findings.measured_groups) < 2:
         return Drawing(why_not="fewer than two settings were tried to the end")
-    keys = findings.swept[:MOST_KEYS]
     rows = [*findings.counted, *_begun(findings)]
+    varied = [k for k in findings.swept if len({text_of(setting(r, k)) for r in rows}) > 1]
+    if len(varied) < 2:
+        return Drawing(why_not="fewer than two settings vary among trials that have begun")
+    keys = varied[:MOST_KEYS]
     values = [findings.value(record) for record in findings.counted]
     axes_of_keys = [make_axis(findings.short[k], [setting(r, k) for r in rows]) for k in keys]
     metric = make_axis(f"{findings.metric.name} ({findings.metric.order})", values)

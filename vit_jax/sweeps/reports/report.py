@@ -15,7 +15,7 @@ from vit_jax.errors import InputError
 from vit_jax.sweeps.folder import SweepFolder
 from vit_jax.sweeps.reports import costs, data, text
 from vit_jax.sweeps.reports import deviations as deviations_
-from vit_jax.sweeps.reports.drawing import PIXELS_AN_INCH, Drawn, Picture
+from vit_jax.sweeps.reports.drawing import PIXELS_AN_INCH, Drawing, Drawn, Picture
 from vit_jax.sweeps.reports.figures import PICTURES
 from vit_jax.sweeps.reports.findings import Findings, gather
 from vit_jax.workdir import check_writable, replace_text
@@ -59,7 +59,10 @@ def write(
 
 def draw(findings: Findings, kind: Picture, out: Path) -> Drawn:
     """Draws a picture's pages, and takes those of an earlier report away that it has no more."""
-    drawing = kind.draw(findings)
+    try:
+        drawing = kind.draw(findings)
+    except Exception as error:  # one picture is not worth the numbers
+        drawing = Drawing(why_not=f"it could not be drawn ({type(error).__name__}: {error})")
     numbers = range(1, len(drawing.pages) + 1)
     names = [f"{kind.file}.png" if i == 1 else f"{kind.file}-{i}.png" for i in numbers]
     for name, figure in zip(names, drawing.pages, strict=True):
