@@ -284,3 +284,12 @@ def test_a_failed_trial_is_told_by_the_exit_code(capsys, tmp_path, monkeypatch):
     given = [f"--config={write(tmp_path, functions)}", f"--workdir={tmp_path / 'runs'}"]
     code, out, _ = call(capsys, *given)
     assert code == 1 and "failed: it is broken" in out
+
+
+def test_what_went_wrong_is_told_as_it_is(capsys, tmp_path):
+    """Brackets are no markup."""
+    folder = synthetic.new_sweep(tmp_path)
+    synthetic.add(folder, {}, state=State.FAILED)
+    folder.known()[0].failed.write_text('{"reason": "no [/data] and [red]"}')
+    out = call(capsys, f"--workdir={tmp_path}", "--status")[1]
+    assert "[/data]" in out and "[red]" in out

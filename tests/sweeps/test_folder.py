@@ -106,3 +106,17 @@ def test_lines_that_a_kill_cut_short_are_left_out(tmp_path):
     assert read_lines(path) == []
     path.write_text('{"a": 1}\n{"a": 2}\n{"a":')
     assert read_lines(path) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_finished_trial_was_not_evaluated_otherwise_and_its_file_stays(tmp_path):
+    """Evaluations may change in a run that goes on, and not in one that is over."""
+    folder = SweepFolder.at(tmp_path)
+    base = {"train": {}, "evals": {"test": {"split": "a"}}, "mesh": {"data": 1}}
+    one = folder.add(make_trial(base, {}))
+    folder.add(make_trial(base, {"evals.test.split": "b", "name": "base"}))
+    one.workdir.result.write_text('{"step": 1, "metrics": {}}')
+    before = one.trial.read_bytes()
+    folder.add(make_trial(base, {"evals.test.split": "b", "mesh.data": 2, "name": "base"}))
+    assert one.trial.read_bytes() == before and b'"b"' in before
+    with pytest.raises(InputError, match="evals.test.split: 'b' there, 'c' now"):
+        folder.add(make_trial(base, {"evals.test.split": "c", "name": "base"}))

@@ -315,3 +315,35 @@ def test_processes_have_their_place_and_the_sweeps_compiled_programs(tmp_path):
     pairs = {(one["CUDA_VISIBLE_DEVICES"], tuple(one["cores"])) for one in told}
     shares = [tuple(sorted(share)) for share in local.shares_of_cores(2)]
     assert pairs == set(zip(["3", "7"], shares, strict=True))
+
+
+def test_nothing_begins_where_there_is_less_than_no_room(tmp_path):
+    folder = SweepFolder.at(tmp_path)
+    folder.add(trial("a"))
+    assert Listed(folder, ["a"]).take(-1, without=()) == []
+
+
+def test_a_training_that_hangs_holds_nobody_after_a_second_signal(tmp_path):
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('up', flush=True); time.sleep(600)"
+    )
+    folder = SweepFolder.at(tmp_path)
+    one = folder.add(trial("a"))
+    launcher = local.LocalLauncher(
+        workers=1,
+        compiled=folder.compiled,
+        command=lambda _: [sys.executable, "-c", program],
+    )
+
+    class Person(Silent):
+        looks = 0
+
+        def look(self, running):
+            if one.log.read_text() and self.looks < 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+                self.looks += 1
+
+    assert not drive(Listed(folder, ["a"]), launcher, Person())
+    assert one.state() == State.INTERRUPTED
+    assert read_lines(one.attempts)[-1]["exit_code"] == KILLED

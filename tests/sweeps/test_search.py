@@ -15,6 +15,7 @@ from vit_jax.sweeps import attempts, study
 from vit_jax.sweeps.folder import State, SweepFolder
 from vit_jax.sweeps.local import LocalLauncher
 from vit_jax.sweeps.search import Search
+from vit_jax.sweeps.trials import make_trial
 
 pytest.importorskip("optuna", reason="needs the extra: pip install 'vit_jax[search]'")
 
@@ -199,3 +200,14 @@ def test_a_search_is_for_one_metric(tmp_path):
     cheap_trials.search(tmp_path, num_trials=1)
     with pytest.raises(InputError, match="search in .* is for 'test/score'"):
         cheap_trials.search(tmp_path, num_trials=2, metric="test/state")
+
+
+def test_trials_that_are_not_the_searchs_own_wait_for_nobody(tmp_path):
+    SweepFolder.at(tmp_path).add(make_trial(cheap_trials.config(), {"name": "listed"}))
+    outcome = cheap_trials.search(tmp_path, num_trials=1)
+    assert outcome.exit_code == 0 and outcome.counts == {State.FINISHED: 1}
+
+
+def test_without_a_pruner_nobody_is_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(Search, "_is_hopeless", lambda *_: 1 / 0)
+    assert cheap_trials.search(tmp_path, num_trials=1).exit_code == 0

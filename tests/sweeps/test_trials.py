@@ -1,7 +1,9 @@
 """What a `sweep()` is written with: which trials there are, and what they are called."""
 
 import itertools
+import json
 
+import numpy as np
 import pytest
 
 from vit_jax.errors import InputError
@@ -106,3 +108,39 @@ def test_trials_come_after_those_they_need():
     with pytest.raises(InputError, match="no trials"):
         trials.check_trials([])
     assert isinstance(trial("b", "a"), Trial) and trial("b", "a").needs == ("a",)
+
+
+def test_trials_share_nothing_that_one_of_them_changes():
+    common = {"padding": 0, "crop": {"low": 1}}
+    found = [
+        trials.make_trial({}, {"data.augment": common, "data.augment.padding": i}) for i in (1, 2)
+    ]
+    assert [one.config["data"]["augment"]["padding"] for one in found] == [1, 2]
+    assert all(
+        one.overrides["data.augment"] == common == {"padding": 0, "crop": {"low": 1}}
+        for one in found
+    )
+
+
+def test_overrides_become_plain_data_or_are_refused():
+    given = {"a.x": np.float32(0.5), "a.y": [np.int64(3), (np.bool_(True), None)]}
+    one = trials.make_trial({}, given)
+    assert json.loads(json.dumps(one.overrides)) == {"a.x": 0.5, "a.y": [3, [True, None]]}
+    assert one.config == {"a": {"x": 0.5, "y": [3, (True, None)]}}
+    for value in ({1, 2}, np.zeros(2), object(), [{"deep": {1}}]):
+        with pytest.raises(InputError, match="a trial sets 'a.x' to .*; allowed: numbers"):
+            trials.make_trial({}, {"a.x": value})
+
+
+def test_a_name_is_one_folder_whatever_the_keys():
+    names = [trials.name_of({key: 1}) for key in ("evals.a/b", "evals.a_b", "evals.a b")]
+    assert len(set(names)) == 3
+    assert all(trials.checked_name(name) == name and "/" not in name for name in names)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda axes: list(trials.grid(axes)), lambda axes: list(trials.zipped(axes))]
+)
+def test_text_is_no_axis(make):
+    with pytest.raises(InputError, match="the axis 'a.b' is 'abc'; allowed: a sequence"):
+        list(make({"a.b": "abc"}))

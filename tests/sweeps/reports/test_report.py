@@ -13,6 +13,7 @@ from vit_jax.errors import InputError
 from vit_jax.sweeps.folder import State, SweepFolder
 from vit_jax.sweeps.reports import report
 from vit_jax.sweeps.reports.data import cell, parse_cell
+from vit_jax.sweeps.reports.drawing import Picture
 from vit_jax.sweeps.reports.findings import gather
 from vit_jax.sweeps.statistics import Summary, difference
 
@@ -199,3 +200,32 @@ def test_there_is_no_report_of_nothing(tmp_path):
     with pytest.raises(InputError, match="holds no trials"):
         report.write(SweepFolder.at(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_trials_that_never_began_break_no_picture(tmp_path):
+    folder = synthetic.new_sweep(tmp_path / "sweep")
+    for i in range(3):
+        changed = {"optimizer.learning_rate": 0.1 * i, "optimizer.weight_decay": 0.2 * i}
+        synthetic.add(folder, changed, 0.5 + 0.1 * i)
+    synthetic.add(folder, {"task.model.depth": 3}, state=State.WAITING)
+    report.write(folder)
+    assert not check_pictures(folder)["Parallel coordinates"]
+
+
+def test_a_picture_that_fails_costs_no_numbers(tmp_path, monkeypatch):
+    folder = synthetic.one_trial(tmp_path / "sweep")
+    broken = Picture("curves", "Learning curves", lambda _: 1 / 0)
+    monkeypatch.setattr(report, "PICTURES", (broken,))
+    report.write(folder)
+    why = check_pictures(folder)["Learning curves"]
+    assert why.startswith("it could not be drawn (ZeroDivisionError")
+    assert why in read(folder, "report.md") and read(folder, "report.csv")
+
+
+def test_settings_that_differ_late_are_two(tmp_path):
+    folder = synthetic.new_sweep(tmp_path / "sweep")
+    for decay in (0.9999, 0.99999):
+        synthetic.add(folder, {"train.ema_decay": decay}, decay)
+    report.write(folder)
+    assert "`ema_decay=0.9999`" in read(folder, "report.md")
+    assert "`ema_decay=0.99999`" in read(folder, "report.md")
