@@ -4,7 +4,7 @@ import pytest
 from finished_tables import write_table
 
 from vit_jax.errors import InputError
-from vit_jax.papers import loading, trials
+from vit_jax.papers import loading, pricing, trials
 from vit_jax.papers.table import Kind
 from vit_jax.sweeps.trials import check_trials
 
@@ -107,3 +107,18 @@ def test_rows_whose_names_make_one_folder_are_refused(tmp_path):
     file = loading.load_table(write_table(tmp_path, *changes))
     with pytest.raises(InputError, match="two trials are named 'other_one,seed=0'"):
         trials.trials_of(file, file.scale("small"))
+
+
+def test_runs_take_machines_and_folders_from_the_caller_and_nothing_else(tmp_path):
+    path = write_table(tmp_path)
+    where = {"launch.gpus_per_node": 8, "data.data_dir": "/data"}
+    file = loading.load_table(path, where=where)
+    for trial in trials.trials_of(file, file.scale("small")).values():
+        assert trial.config["launch"] == {"gpus_per_node": 8}
+        assert trial.config["data"]["data_dir"] == "/data"
+        assert not any(key in trial.overrides for key in where)  # no part of the question
+    assert pricing.launch_command(file, "small").endswith(
+        "--scale=small --config.launch.gpus_per_node=8 --config.data.data_dir=/data"
+    )
+    with pytest.raises(InputError, match="--config.optimizer.learning_rate is given, but the rows"):
+        loading.load_table(path, where={"optimizer.learning_rate": 1.0})

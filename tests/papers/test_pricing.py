@@ -86,11 +86,13 @@ def test_single_commands_quote_what_a_shell_would_eat(tmp_path):
     row = Row(name="a b", config="configs/c.py:1")
     overrides = {"row": "a b", "task.model": {"name": "vit"}, "init.source": "trial:x,seed=0"}
     trial = Trial(name="a_b,seed=0", config={}, overrides=overrides)
-    found = pricing.train_command(row, trial, folder="runs/t")
+    file = loading.load_table(write_table(tmp_path), where={"data.data_dir": "/my data"})
+    found = pricing.train_command(file, row, trial, folder="runs/t")
     assert found == (
         "python -m vit_jax train --config=configs/c.py:1 "
         """'--config.task.model={'"'"'name'"'"': '"'"'vit'"'"'}' """
-        "--config.init.source=runs/t/x,seed=0 --workdir=runs/t/a_b,seed=0"
+        "--config.init.source=runs/t/x,seed=0 '--config.data.data_dir=/my data' "
+        "--workdir=runs/t/a_b,seed=0"
     )
 
 

@@ -106,9 +106,9 @@ def published_model(source: str) -> dict[str, Any]:
     return {**model, "stem": _HYBRIDS[patch], "patch_size": 1} if hybrid else model
 
 
-def train_command(row: Row, trial: Trial, *, folder: str) -> str:
+def train_command(file: TableFile, row: Row, trial: Trial, *, folder: str) -> str:
     """What runs one trial by itself, its workdir and those that it needs in `folder`."""
-    given = {key: value for key, value in trial.overrides.items() if key != "row"}
+    given = {key: value for key, value in trial.overrides.items() if key != "row"} | file.where
     values = [f"--config.{key}={in_folder(value, folder)}" for key, value in given.items()]
     parts = ["train", f"--config={row.config}", *values, f"--workdir={folder}/{trial.name}"]
     return "python -m vit_jax " + " ".join(map(shlex.quote, parts))
@@ -173,7 +173,7 @@ def print_commands(file: TableFile, name: str, say: Callable[[str], None]) -> No
     scale, folder = file.scale(name), f"{loading.default_workdir(file, name)}/trials"
     rows, commands = {row.name: row for row in scale.rows}, {}
     for (row, _), trial in trials_of(file, scale).items():
-        commands.setdefault(trial.name, train_command(rows[row], trial, folder=folder))
+        commands.setdefault(trial.name, train_command(file, rows[row], trial, folder=folder))
     if commands:
         say("all of them: " + launch_command(file, name))
         say("one by one; --launcher=slurm submits one to a cluster:")
@@ -184,4 +184,5 @@ def print_commands(file: TableFile, name: str, say: Callable[[str], None]) -> No
 def launch_command(file: TableFile, scale: str) -> str:
     """What runs a scale of a table, from the repository's root."""
     path = file.path.resolve().relative_to(file.root)
-    return f"python -m vit_jax sweep --config={path} --scale={scale}"
+    where = [shlex.quote(f"--config.{key}={value}") for key, value in file.where.items()]
+    return " ".join([f"python -m vit_jax sweep --config={path} --scale={scale}", *where])
