@@ -293,3 +293,10 @@ def test_what_went_wrong_is_told_as_it_is(capsys, tmp_path):
     folder.known()[0].failed.write_text('{"reason": "no [/data] and [red]"}')
     out = call(capsys, f"--workdir={tmp_path}", "--status")[1]
     assert "[/data]" in out and "[red]" in out
+
+
+@pytest.mark.parametrize("look", ["--status", "--best", "--report"])
+def test_a_foreign_file_is_no_sweep(look, capsys, tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    code, _, err = call(capsys, f"--workdir={tmp_path}", look)
+    assert code == 2 and "sweep.json is no sweep's" in err

@@ -144,3 +144,11 @@ def test_a_name_is_one_folder_whatever_the_keys():
 def test_text_is_no_axis(make):
     with pytest.raises(InputError, match="the axis 'a.b' is 'abc'; allowed: a sequence"):
         list(make({"a.b": "abc"}))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Uniform(2, 1), lambda: IntUniform(3, 1), lambda: Choice(())]
+)
+def test_what_nothing_can_be_drawn_from_is_refused(make):
+    with pytest.raises(InputError, match="allowed"):
+        make()

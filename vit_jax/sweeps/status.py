@@ -157,7 +157,10 @@ def existing(folder: SweepFolder) -> dict[str, Any]:
             f"{folder.path} holds no sweep: there is no sweep.json in it; allowed: the workdir of "
             "a sweep."
         )
-    return read_json(folder.sweep)
+    found = read_json(folder.sweep)
+    if not isinstance(found, dict) or not {"metric", "config"} <= found.keys():
+        raise InputError(f"{folder.sweep} is no sweep's; allowed: the workdir of a sweep.")
+    return found
 
 
 def check_known(records: Sequence[Record], metric: str) -> None:

@@ -218,6 +218,10 @@ class Uniform:
     low: float
     high: float
 
+    def __post_init__(self):
+        if not self.low <= self.high:
+            raise InputError(f"Uniform({self.low}, {self.high}); allowed: low <= high.")
+
     def draw(self, rng: np.random.Generator) -> float:
         return float(rng.uniform(self.low, self.high))
 
@@ -245,6 +249,10 @@ class IntUniform:
     low: int
     high: int
 
+    def __post_init__(self):
+        if not self.low <= self.high:
+            raise InputError(f"IntUniform({self.low}, {self.high}); allowed: low <= high.")
+
     def draw(self, rng: np.random.Generator) -> int:
         return int(rng.integers(self.low, self.high, endpoint=True))
 
@@ -252,6 +260,10 @@ class IntUniform:
 @dataclasses.dataclass(frozen=True)
 class Choice:
     values: Sequence[Any]
+
+    def __post_init__(self):
+        if not len(self.values):
+            raise InputError(f"Choice({self.values!r}); allowed: at least one value.")
 
     def draw(self, rng: np.random.Generator) -> Any:
         return self.values[int(rng.integers(len(self.values)))]
