@@ -22,6 +22,7 @@ from vit_jax.workdir import locked
 
 
 class Silent:
+    def waits(self, folder): ...
     def began(self, folder): ...
     def ended(self, folder): ...
     def look(self, running): ...
@@ -154,9 +155,12 @@ def test_a_trial_that_somebody_else_runs_is_waited_for(tmp_path):
     """Its lock is held; when that is let go the trial begins, and not before."""
     folder = SweepFolder.at(tmp_path)
     held = folder.add(trial("a"))
-    launcher, seen = Scripted(), []
+    launcher, seen, told = Scripted(), [], []
 
     class Watcher(Silent):
+        def waits(self, folder):
+            told.append(folder.name)
+
         def look(self, running):
             if not release.is_set():
                 seen.append(list(launcher.begun))
@@ -173,7 +177,7 @@ def test_a_trial_that_somebody_else_runs_is_waited_for(tmp_path):
     thread.start()
     ready.wait(30)
     assert drive(Listed(folder, ["a"]), launcher, Watcher())
-    assert seen == [[]] and launcher.begun == ["a"]
+    assert seen == [[]] and launcher.begun == ["a"] and told == ["a"]
 
 
 def run(path, trials, **how):

@@ -196,6 +196,15 @@ def test_mistakes_are_one_sentence(settings, message, tmp_path):
         cheap_trials.search(tmp_path, **{"num_trials": 1, **settings})
 
 
+def test_a_damaged_study_is_told_in_a_sentence(tmp_path):
+    cheap_trials.search(tmp_path, num_trials=1)
+    study = tmp_path / "study.log"
+    lines = study.read_text().splitlines()
+    study.write_text("\n".join([lines[0], lines[1][:10], *lines[2:]]) + "\n")
+    with pytest.raises(InputError, match="study.log cannot be read .*; allowed: the file as"):
+        cheap_trials.search(tmp_path, num_trials=2)
+
+
 def test_a_search_is_for_one_metric(tmp_path):
     cheap_trials.search(tmp_path, num_trials=1)
     with pytest.raises(InputError, match="search in .* is for 'test/score'"):

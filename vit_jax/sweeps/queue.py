@@ -82,6 +82,10 @@ class Launcher(Protocol):
 class Watcher(Protocol):
     """Tells a person."""
 
+    def waits(self, folder: TrialFolder) -> None:
+        """Somebody else runs this trial."""
+        ...
+
     def began(self, folder: TrialFolder) -> None: ...
 
     def ended(self, folder: TrialFolder) -> None: ...
@@ -138,6 +142,9 @@ def drive(source: Source, launcher: Launcher, watcher: Watcher) -> bool:
     """
     with stop_signals() as stop_requested, contextlib.closing(launcher):
         running = {folder.name: folder for folder in launcher.adopt(source.unfinished())}
+        for folder in source.unfinished():
+            if folder.name not in running and folder.state() == State.RUNNING:
+                watcher.waits(folder)
         withdrawn: set[str] = set()  # by a person: they wait for the next command
         leaving = 0  # signals that were heard
         while True:

@@ -18,7 +18,7 @@ from rich.text import Text
 from vit_jax.config_files import OVERRIDE, literal
 from vit_jax.errors import InputError
 from vit_jax.sweeps import attempts
-from vit_jax.sweeps.folder import FINAL, Record, State, SweepFolder, TrialFolder
+from vit_jax.sweeps.folder import FINAL, Record, State, SweepFolder, TrialFolder, read_lines
 from vit_jax.workdir import read_json
 
 REDRAW_SECONDS = 1.0
@@ -245,6 +245,11 @@ class Progress:
             self._live.stop()
         states = [folder.state() for folder in self._folder.known()]
         self._print(f"{summary(states)} | {self._folder.path}")
+
+    def waits(self, folder: TrialFolder) -> None:
+        begun = [line for line in read_lines(folder.attempts) if line["event"] == "start"]
+        process = begun[-1].get("pid", "another") if begun else "another"
+        self._print(f"{folder.name}: process {process} of an earlier command still runs it")
 
     def began(self, folder: TrialFolder) -> None:
         number = attempts.starts(folder)

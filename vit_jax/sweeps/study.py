@@ -53,7 +53,10 @@ def open_study(
         )
     except Exception as error:  # of any database's driver
         if not storage:
-            raise
+            raise InputError(
+                f"the study {folder.study} cannot be read ({' '.join(str(error).split())}); "
+                "allowed: the file as the search wrote it, or another workdir."
+            ) from error
         raise InputError(
             f"--storage is {storage!r}, which cannot be opened ({' '.join(str(error).split())}); "
             "allowed: the URL of a database, e.g. sqlite:///study.db."
