@@ -109,7 +109,7 @@ def small_row(count: int, level: str, rate: str) -> Row:
             "task.model.dropout_rate": float(rate),
             "task.model.drop_path_rate": float(rate),
             "train.num_epochs": None,
-            "train.num_steps": 400,
+            "train.num_steps": 300,
         },
         seeds=(0, 1, 2),
     )
@@ -130,7 +130,7 @@ def small() -> Scale:
         ],
         deviations=[
             "A ViT of width 64 and depth 4 with patches of 7 on 1,000 and 10,000 images of 28×28; "
-            "400 steps of 100 images, so that the budget is the same: 40 and 4 epochs.",
+            "300 steps of 100 images, so that the budget is the same: 30 and 3 epochs.",
             "Two of the seven levels; test images in place of held-out training images.",
         ],
         devices="cpu, 1",
