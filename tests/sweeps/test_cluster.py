@@ -6,7 +6,7 @@ import pytest
 from vit_jax.launch import following, slurm
 from vit_jax.sweeps import attempts
 from vit_jax.sweeps.cluster import SlurmLauncher, last_line, open_job
-from vit_jax.sweeps.folder import SweepFolder
+from vit_jax.sweeps.folder import SweepFolder, read_lines
 from vit_jax.sweeps.trials import make_trial
 from vit_jax.workdir import replace_json
 
@@ -88,3 +88,17 @@ def test_the_job_of_a_trial_that_was_stopped_early_is_cancelled(sweep, cluster):
     for _ in range(2):  # and once is enough
         SlurmLauncher(sweep, capacity=9).adopt([])
     assert cluster.cancelled == ["10_0", "10_1"]
+
+
+def test_ends_that_nobody_saw_are_noted_once(sweep, cluster):
+    """A trial that finished while no sweep watched has as whole a history as any other."""
+    submitted(sweep, "a")
+    SlurmLauncher(sweep, capacity=9).adopt(sweep.known())
+    folder = sweep.trial("a")
+    replace_json(folder.workdir.result, {"step": 1, "metrics": {}})
+    for _ in range(2):
+        SlurmLauncher(sweep, capacity=9).adopt([])
+    last = read_lines(folder.attempts)
+    assert [line["event"] for line in last] == ["submit", "start", "end"]
+    assert last[-1]["exit_code"] == 0 and not last[-1]["asked"]
+    assert cluster.cancelled == []

@@ -60,7 +60,7 @@ class SlurmLauncher:
         """Also writes down the jobs that a sweep had no more time to write down."""
         known = self._folder.known()
         note_lost(known, logs=self._folder.slurm)
-        cancel_pruned(known)
+        close_final(known)
         for folder in folders:
             if job_id := open_job(folder):
                 self._jobs[folder.name] = Job(folder, job_id)
@@ -145,12 +145,19 @@ def note_lost(folders: Sequence[TrialFolder], *, logs: Path) -> None:
                 attempts.note(folder, "start", job_id=job_id, log=str(log))
 
 
-def cancel_pruned(folders: Sequence[TrialFolder]) -> None:
-    """Cancels jobs of trials that a sweep had stopped when it was itself killed."""
+def close_final(folders: Sequence[TrialFolder]) -> None:
+    """Notes ends that nobody saw, since no sweep was there to watch.
+
+    Jobs of trials that a sweep had pruned when it was itself killed are cancelled.
+    """
     for folder in folders:
-        if folder.state() == State.PRUNED and (job_id := open_job(folder)):
-            slurm.cancel(job_id)
-            attempts.note(folder, "end", exit_code=EXIT_PREEMPTED, asked=True)
+        state = folder.state()
+        if state in (State.FINISHED, State.PRUNED) and (job_id := open_job(folder)):
+            is_pruned = state == State.PRUNED
+            if is_pruned:
+                slurm.cancel(job_id)
+            code = EXIT_PREEMPTED if is_pruned else 0
+            attempts.note(folder, "end", exit_code=code, asked=is_pruned)
 
 
 def by_settings(runs: Sequence[Run]) -> list[tuple[LaunchSettings, list[Run]]]:
