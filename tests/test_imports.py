@@ -32,13 +32,15 @@ ALLOWED = {
     "tasks": {"models", "layers", "losses", "data.mixing"},
     "data": set(),
     "train": set(),
-    "evaluation": {"data"},
+    # Of analysis what draws.
+    "evaluation": {"data", "analysis.figures", "analysis.evaluation_figures", "analysis.sheets"},
     # Files state their preprocessing; a run of one's own is a source of weights, too.
     "weights": {"models", "layers", "data.images.preprocessing", "train.checkpoint"},
     "analysis": {"models", "layers", "train.sinks", "data.batching.rows"},
 }
 # The composition root, which nothing below it may know.
 ROOTS = {
+    "evaluators",
     "experiment",
     "restoring",
     "sweeps",

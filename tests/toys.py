@@ -26,6 +26,7 @@ TINY = dict(width=8, depth=2, mlp_dim=16, num_heads=2, patch_size=4, pool="gap",
 @struct.dataclass
 class Logits:
     logits: jax.Array
+    representation: jax.Array | None = None
 
 
 class Linear(nn.Module):
@@ -35,7 +36,8 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, image, *, train=False):
-        return Logits(nn.Dense(self.num_classes)(image.reshape(len(image), -1)))
+        pixels = image.reshape(len(image), -1)
+        return Logits(nn.Dense(self.num_classes)(pixels), pixels)
 
 
 def classification(model=None, *, num_classes=NUM_CLASSES, **settings):

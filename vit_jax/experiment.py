@@ -14,12 +14,11 @@ from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from vit_jax import one_run, reporting, sections, weights
+from vit_jax import evaluators, one_run, reporting, sections, weights
 from vit_jax.analysis import figures
 from vit_jax.core import TrainState
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
-from vit_jax.evaluation.runner import Evaluator
 from vit_jax.initial import Initial
 from vit_jax.launch.settings import LaunchSettings
 from vit_jax.learner import Info, Learner, TrainSettings
@@ -65,11 +64,8 @@ def run(
                 num_examples=data.train.num_examples, batch_size=data.train.batch_size
             )
             learner = build_learner(config, mesh, Info.of(data), num_steps)
-            evaluators = [
-                build_evaluator(name, entry, learner, data, votes)
-                for name, entry in config["evals"].items()
-            ]
-            learner.check(data.train.batch_size, evaluators)
+            measured = evaluators.of_run(config["evals"], learner, data, votes, workdir)
+            learner.check(data.train.batch_size, measured)
 
         def new_state() -> TrainState:
             if initial is None:
@@ -83,7 +79,7 @@ def run(
             folder = Workdir.at(workdir)
             if (result := agreement.from_first(folder.read_result)) is not None:
                 return _already_finished(folder, result, console)
-            return _train(learner, data, evaluators, folder, config, console, votes, new_state)
+            return _train(learner, data, measured, folder, config, console, votes, new_state)
 
 
 def _already_finished(
@@ -97,7 +93,7 @@ def _already_finished(
 def _train(
     learner: Learner,
     data: pipeline.DataSet,
-    evaluators: list[Evaluator],
+    measured: list[evaluators.AnyEvaluator],
     folder: Workdir,
     config: dict[str, Any],
     console: Console,
@@ -132,7 +128,7 @@ def _train(
                 step.call,
                 state,
                 batches,
-                evaluators=evaluators,
+                evaluators=measured,
                 checkpointer=checkpointer,
                 logger=logger,
                 num_steps=learner.num_steps,
@@ -255,17 +251,3 @@ def build_learner(
         num_steps=num_steps,
         rules=sharding.read_rules(config["mesh"].get("rules", ())),
     )
-
-
-def build_evaluator(
-    name: str,
-    section: Mapping[str, Any],
-    learner: Learner,
-    data: pipeline.DataSet,
-    votes: agreement.Votes,
-) -> Evaluator:
-    """One entry of `config.evals`."""
-    entry = sections.call(pipeline.EvalSettings, section, where=f"config.evals.{name}")
-    size = learner.round_up(entry.batch_size or data.train.batch_size)
-    batches = data.evaluation(entry, batch_size=size)
-    return learner.evaluator(name, batches, votes, every_steps=entry.every_steps)

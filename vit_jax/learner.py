@@ -219,20 +219,23 @@ class Learner:
         shards = sharding.num_batch_shards(self.mesh)
         return -(-batch_size // shards) * shards
 
+    def device_batches(
+        self, data: pipeline.EvalData, votes: Votes
+    ) -> Iterator[dict[str, jax.Array]]:
+        """Every batch of a split, on the devices."""
+        rows = votes.guard(data, data.padding(), number=len(data))
+        return sharding.to_devices(rows, self.mesh)
+
     def evaluator(
         self, name: str, data: pipeline.EvalData, votes: Votes, *, every_steps: int = 0
     ) -> Evaluator:
-        def batches() -> Iterator[dict[str, jax.Array]]:
-            rows = votes.guard(data, data.padding(), number=len(data))
-            return sharding.to_devices(rows, self.mesh)
-
         return Evaluator(
             name=name,
             task=self.task,
             every_steps=every_steps,
             num_examples=data.num_examples,
             abstract_batch=abstract_rows(data.spec, data.batch_size),
-            batches=batches,
+            batches=functools.partial(self.device_batches, data, votes),
             compile=self.compile,
         )
 

@@ -1,30 +1,94 @@
-"""A run brought back from its workdir alone, to be measured and used."""
+"""A run brought back from its workdir alone, or published weights, to be measured and used."""
 
 import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
-from vit_jax import sections
-from vit_jax.core import Batch, TrainState, Variables
+from vit_jax import sections, weights
+from vit_jax.analysis import attention
+from vit_jax.core import TrainState, Variables
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
+from vit_jax.evaluation.protocol import Request
+from vit_jax.evaluators import Builder
 from vit_jax.experiment import build_learner
 from vit_jax.learner import Info, Learner, TrainSettings
+from vit_jax.models.vit import VisionTransformer
 from vit_jax.train import agreement, hosts, sharding
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.workdir import existing, read_json
 
 
-def restore(
-    workdir: str | Path, *, checkpoint: str = "last", mesh: Mesh | None = None
-) -> tuple[Learner, TrainState, dict[str, Any]]:
+class Restored(NamedTuple):
+    """A trained model, without what would train it on.
+
+    Attributes:
+      learner: the task with its model, the preprocessing and class names, and the mesh.
+      state: without optimizer.
+      config: of the run; of published weights its `task` alone tells something.
+    """
+
+    learner: Learner
+    state: TrainState
+    config: dict[str, Any]
+
+    @property
+    def model(self) -> nn.Module:
+        return self.learner.task.model
+
+    @property
+    def variables(self) -> Variables:
+        """The averaged ones where the run keeps them."""
+        return self.state.variables(averaged=True)
+
+    @property
+    def vit(self) -> VisionTransformer:
+        """Refuses a model without attention."""
+        return attention.check_has_attention(self.model)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.vit.grid(self.learner.info.preprocessing.image_size)
+
+    @property
+    def origin(self) -> pipeline.Origin | None:
+        """Of the training's examples; None of published weights."""
+        data = self.config["data"]
+        return pipeline.Origin.of(data) if "source" in data else None
+
+    @property
+    def training_split(self) -> str | None:
+        return self.config["data"].get("train", "train") if self.origin else None
+
+    def normalise(self, images: UInt8[np.ndarray, "b h w c"]) -> Float[Array, "b h w c"]:
+        """As the model takes them."""
+        return self.learner.task.normalise(jnp.asarray(images))
+
+    def images(self, split: str, count: int) -> UInt8[np.ndarray, "b h w c"]:
+        """The first ones of a split of the training's source, or all where there are fewer."""
+        info = self.learner.info
+        source = pipeline.open_alike(self.origin, split, info.class_names)
+        size = min(count, len(source))
+        data = pipeline.EvalData(
+            source=source, preprocessing=info.preprocessing, batch_size=size, num_workers=0
+        )
+        return next(iter(data))["image"]
+
+    def maps(self, images: UInt8[np.ndarray, "b h w c"]) -> Float[Array, "l b h n n"]:
+        """Of all layers; see `attention.attention_maps`."""
+        return attention.attention_maps(self.vit, self.variables, self.normalise(images))
+
+
+def restore(workdir: str | Path, *, checkpoint: str = "last", mesh: Mesh | None = None) -> Restored:
     """A run's learner, its state without optimizer, and its config, from the workdir alone.
 
     Args:
@@ -54,32 +118,78 @@ def restore(
     target = target.replace(opt_state=jax.tree.map(lambda _: ocp.PLACEHOLDER, target.opt_state))
     state = checkpointer.restore(step, target)
     checkpointer.close()
-    return learner, state.replace(opt_state=()), config
+    return Restored(learner, state.replace(opt_state=()), config)
+
+
+def load(source: str | Path, *, mesh: Mesh | None = None, **settings: Any) -> Restored:
+    """Published weights, or a run's, as a classification by their own head, where they have one.
+
+    Args:
+      source: see `weights.load`.
+      mesh: where to put them; by default all devices hold a copy.
+      **settings: further ones of `weights.load`, e.g. image_size=384.
+    """
+    with agreement.together():
+        found = weights.load(source, **settings)
+        preprocessing = found.preprocessing
+        rows = {"image": (preprocessing.image_shape, "uint8"), "label": ((), "int32")}
+        model = {key: value for key, value in found.settings.items() if key != "num_classes"}
+        task = {"name": "classification", "model": model, "num_classes": len(found.class_names)}
+        config = {
+            "task": task,
+            "data": {},
+            # Nothing is learned, but a learner says how it would.
+            "optimizer": {"name": "sgd", "learning_rate": 0.0},
+            "train": {"num_steps": 1},
+            "mesh": {},
+        }
+        info = Info(
+            class_names=found.class_names,
+            preprocessing=preprocessing,
+            num_examples=0,
+            batch=rows,
+        )
+        learner = build_learner(config, mesh or sharding.make_mesh(), info, 1)
+    state = learner.init_state(found.variables)
+    return Restored(learner, state.replace(opt_state=()), config)
+
+
+def splits(
+    restored: Restored, *, origin: pipeline.Origin | None = None, **reading: Any
+) -> pipeline.Splits:
+    """What a restored model can be evaluated on, as the share of this process.
+
+    Args:
+      origin: in place of the training's.
+      **reading: settings of `pipeline.EvalData`.
+    """
+    share, info = hosts.share_of_batch(restored.learner.mesh), restored.learner.info
+    return pipeline.Splits(
+        origin=origin or restored.origin,
+        training_split=restored.training_split if origin in (None, restored.origin) else None,
+        preprocessing=info.preprocessing,
+        class_names=info.class_names,
+        reading=dict(process_index=share.index, process_count=share.count, **reading),
+    )
 
 
 def score(
-    learner: Learner,
-    state: TrainState,
+    restored: Restored,
     *,
-    origin: pipeline.Origin,
+    origin: pipeline.Origin | None = None,
     split: str,
     batch_size: int,
     max_objects: int | None = None,
     skip_bad_examples: bool = False,
 ) -> dict[str, float]:
-    """Metrics of a restored state on any split of any source, preprocessed as in its training."""
-    share, votes = hosts.share_of_batch(learner.mesh), agreement.Votes()
+    """The task's metrics on any split of any source, preprocessed as in the training."""
+    votes = agreement.Votes()
     with agreement.together():
-        data = pipeline.EvalData(
-            source=pipeline.open_alike(origin, split, learner.info.class_names),
-            preprocessing=learner.info.preprocessing,
-            batch_size=learner.round_up(batch_size),
-            process_index=share.index,
-            process_count=share.count,
-            max_objects=max_objects,
-            skip_bad_examples=skip_bad_examples,
-        )
-    return learner.evaluator(split, data, votes).run(state, stop_requested=votes)
+        reading = dict(max_objects=max_objects, skip_bad_examples=skip_bad_examples)
+        found = splits(restored, origin=origin, **reading)
+        builder = Builder(restored.learner, found, votes, batch_size=batch_size)
+        evaluator = builder.build(split, {"split": split})
+    return evaluator.run(restored.state, stop_requested=votes)
 
 
 class Features(NamedTuple):
@@ -90,10 +200,9 @@ class Features(NamedTuple):
 
 
 def represent(
-    learner: Learner,
-    state: TrainState,
+    restored: Restored,
     *,
-    origin: pipeline.Origin,
+    origin: pipeline.Origin | None = None,
     split: str,
     batch_size: int,
 ) -> Features:
@@ -102,34 +211,14 @@ def represent(
     The source's classes need not be the training's. Examples without a single label are refused,
     and unreadable ones, too.
     """
-    task = learner.task
-    if not hasattr(task, "normalise"):
-        raise InputError(
-            f"a {type(task).__name__} has no representations of images; allowed: a classification."
-        )
-    share, votes = hosts.share_of_batch(learner.mesh), agreement.Votes()
+    votes, reads = agreement.Votes(), ("representation",)
     with agreement.together():
-        data = pipeline.EvalData(
-            source=origin.open(split, class_names=learner.info.class_names),
-            preprocessing=learner.info.preprocessing,
-            batch_size=learner.round_up(batch_size),
-            process_index=share.index,
-            process_count=share.count,
+        builder = Builder(
+            restored.learner, splits(restored, origin=origin), votes, batch_size=batch_size
         )
-        if "label" not in data.spec:
-            found = ", ".join(sorted(data.spec))
-            raise InputError(f"the examples have {found}; allowed: with label.")
-    everywhere = sharding.replicated(learner.mesh)
-
-    def represented(variables: Variables, batch: Batch) -> tuple[Array, Array, Array]:
-        output = task.model.apply(variables, task.normalise(batch["image"]))
-        found = output.representation.astype(jnp.float32), batch["label"], batch["mask"]
-        return jax.lax.with_sharding_constraint(found, everywhere)
-
-    step, variables = learner.compile(represented), state.variables(averaged=True)
-    features, labels = [], []
-    for batch in learner.evaluator(split, data, votes).batches():
-        found, label, mask = map(np.asarray, step(variables, batch))
-        features.append(found[mask])
-        labels.append(label[mask])
-    return Features(np.concatenate(features), np.concatenate(labels))
+        request = Request(settings=pipeline.EvalSettings(split=split), own_classes=True)
+        spec = builder.passes.expect(request, reads).spec
+        if "label" not in spec:
+            raise InputError(f"the examples have {', '.join(sorted(spec))}; allowed: with label.")
+    found = builder.passes.outputs(restored.state, request, stop_requested=votes)
+    return Features(found.representation, found.label)

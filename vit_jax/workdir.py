@@ -5,6 +5,7 @@ run.json         command, versions, devices, class names, preprocessing: the che
 metrics.jsonl    one line per log line or evaluation
 curves.png       the same as a picture
 tensorboard/     the same as event files
+evaluations/     tables and pictures of evaluations by protocols, a folder each
 profile/         a trace of `train.profile_steps`
 checkpoints/     one folder per kept step
 slurm/           job scripts and logs, where a cluster trained it
@@ -55,6 +56,7 @@ class Workdir:
     metrics = property(lambda self: self.path / "metrics.jsonl")
     curves = property(lambda self: self.path / "curves.png")
     tensorboard = property(lambda self: self.path / "tensorboard")
+    evaluations = property(lambda self: self.path / "evaluations")
     profile = property(lambda self: self.path / "profile")
     checkpoints = property(lambda self: self.path / "checkpoints")
     result = property(lambda self: self.path / "result.json")

@@ -48,9 +48,8 @@ def workdir(sweep):
 def test_features_are_those_of_the_plain_model_in_the_order_of_the_split(workdir):
     run = looking.run_at(workdir)
     assert run.learner.mesh.size == 8
-    found = restoring.represent(
-        run.learner, run.state, origin=run.origin, split="test", batch_size=100
-    )  # 360 is no multiple of it, nor it of eight devices
+    # 360 is no multiple of the batch size, nor that of eight devices.
+    found = restoring.represent(run, split="test", batch_size=100)
     source = run.origin.open("test")
     images = np.stack([run.learner.info.preprocessing(source[i]["image"]) for i in range(TEST)])
     normalised = run.learner.task.normalise(jnp.asarray(images))

@@ -9,7 +9,7 @@ from gpus import on_gpu
 from helpers import NUM_STEPS, finish, tiny_config, train_arguments
 from toys import assert_trees_equal
 
-from vit_jax import experiment, restoring, workdir
+from vit_jax import evaluators, experiment, restoring, workdir
 from vit_jax.learner import Info
 from vit_jax.train import agreement, determinism, sharding
 from vit_jax.train.determinism import compiler_options
@@ -75,7 +75,7 @@ def test_the_compiler_knows_the_options_of_gpus():
 
 
 @pytest.mark.parametrize("what", ["init", "step", "evaluation", "prediction"])
-def test_every_program_of_a_run_is_compiled_so(monkeypatch, built, what):
+def test_every_program_of_a_run_is_compiled_so(monkeypatch, built, tmp_path, what):
     """An option that no compiler knows shows where options arrive."""
     learner, data = built
     shapes = learner.abstract_state().replace(rng=None)
@@ -85,12 +85,11 @@ def test_every_program_of_a_run_is_compiled_so(monkeypatch, built, what):
     section = {"split": "test[:8]", "batch_size": 8}
     image = np.zeros(learner.info.preprocessing.image_shape, np.uint8)
     votes = agreement.Votes(lambda: False)
+    (evaluator,) = evaluators.of_run({"t": section}, learner, data, votes, tmp_path)
     run = {
         "init": learner.init_state,
         "step": lambda: learner.compile_step(16),
-        "evaluation": lambda: experiment.build_evaluator("t", section, learner, data, votes).run(
-            state
-        ),
+        "evaluation": lambda: evaluator.run(state),
         "prediction": lambda: list(learner.probabilities(state, [(0, image)], 8)),
     }[what]
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):

@@ -68,13 +68,14 @@ def attention_maps(
 @functools.partial(jax.jit, static_argnames=("model", "layers"))
 def _maps(model, variables, images, layers):
     _, kept = model.apply(variables, images, mutable=["intermediates"])
-    (scored,) = kept["intermediates"]["encoder"]["blocks"]["attention"]["scored"]
+    ((query, key, _, bias),) = kept["intermediates"]["encoder"]["blocks"]["attention"]["heads"]
 
     def of_layer(layer):
         query, key, bias = (None if x is None else x.astype(jnp.float32) for x in layer)
         return attention_weights(query, key, None, bias)
 
-    return jax.lax.map(of_layer, jax.tree.map(lambda x: x[np.asarray(layers)], scored))
+    chosen = jax.tree.map(lambda x: x[np.asarray(layers)], (query, key, bias))
+    return jax.lax.map(of_layer, chosen)
 
 
 def attention_rollout(

@@ -49,7 +49,8 @@ def _evaluate(workdir: str, values: flags.FlagValues) -> None:
     with agreement.together():
         if values.output:
             check_writable(Path(values.output).parent)
-    learner, state, config = restoring.restore(workdir, checkpoint=values.checkpoint)
+    restored = restoring.restore(workdir, checkpoint=values.checkpoint)
+    config = restored.config
     origin = pipeline.Origin.of(config["data"]).changed(
         source=values.source,
         data_dir=values.data_dir,
@@ -61,8 +62,7 @@ def _evaluate(workdir: str, values: flags.FlagValues) -> None:
     metrics = {}
     for split in splits:
         metrics |= restoring.score(
-            learner,
-            state,
+            restored,
             origin=origin,
             split=split,
             batch_size=values.batch_size,
@@ -72,9 +72,9 @@ def _evaluate(workdir: str, values: flags.FlagValues) -> None:
         )
     if not hosts.is_first():
         return
-    print(f"step {int(state.step)}: {evaluation_text(metrics)}")
+    print(f"step {int(restored.state.step)}: {evaluation_text(metrics)}")
     if values.output:
-        text = json.dumps({"step": int(state.step), "metrics": metrics}, indent=2)
+        text = json.dumps({"step": int(restored.state.step), "metrics": metrics}, indent=2)
         Path(values.output).write_text(text + "\n")
 
 

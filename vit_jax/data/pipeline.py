@@ -4,7 +4,7 @@ The batches themselves are made in `batches.py`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vit_jax import sections
@@ -12,7 +12,7 @@ from vit_jax.data.augment.build import Chain, build_augment
 from vit_jax.data.batching.batches import DEFAULT_PREFETCH, Batch, EvalData, TrainData
 from vit_jax.data.batching.order import Order
 from vit_jax.data.batching.rows import hinted
-from vit_jax.data.examples import Source, UnreadableExample
+from vit_jax.data.examples import Source, Transform, UnreadableExample
 from vit_jax.data.images.decode import pixels
 from vit_jax.data.images.preprocessing import DEFAULT_CROP_FRACTION, Preprocessing
 from vit_jax.data.sources.fields import listed
@@ -27,6 +27,7 @@ __all__ = [
     "EvalData",
     "EvalSettings",
     "Origin",
+    "Splits",
     "TrainData",
     "build",
     "open_alike",
@@ -60,11 +61,69 @@ class EvalSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Splits:
+    """What evaluations are opened from: a model's own data, or any other.
+
+    Attributes:
+      origin: of what an evaluation leaves open; None where only it can tell, as with published
+        weights.
+      training_split: of `origin`; None likewise.
+      preprocessing: of evaluation.
+      class_names: the model's.
+      reading: further settings of `EvalData`, e.g. num_workers.
+    """
+
+    origin: Origin | None
+    training_split: str | None
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def open(
+        self,
+        settings: EvalSettings,
+        *,
+        batch_size: int,
+        own_classes: bool = False,
+        transform: Transform | None = None,
+    ) -> EvalData:
+        """The batches of an evaluation.
+
+        Args:
+          settings: an entry of `config.evals`.
+          batch_size: of an entry that has none.
+          own_classes: labels are positions in the source's classes, whatever the model's are.
+          transform: see `EvalData`.
+        """
+        origin = settings.origin(self.origin or self._named(settings))
+        if own_classes:
+            source = origin.open(settings.split, class_names=self.class_names)
+        else:
+            source = open_alike(origin, settings.split, self.class_names)
+        return EvalData(
+            source=source,
+            preprocessing=self.preprocessing,
+            batch_size=batch_size,
+            transform=transform,
+            **self.reading,
+        )
+
+    def _named(self, settings: EvalSettings) -> Origin:
+        if settings.source is None:
+            raise InputError(
+                f"the evaluation on {settings.split!r} has no source, and the model brings none; "
+                "allowed: a source, e.g. folder:DIR."
+            )
+        return Origin(source=settings.source)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSet:
     """What `config.data` describes.
 
     Attributes:
       origin: where the examples come from.
+      split: of the training.
       preprocessing: of evaluation; stored with checkpoints.
       class_names: one a class.
       train: the training batches.
@@ -72,27 +131,29 @@ class DataSet:
     """
 
     origin: Origin
+    split: str
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     train: TrainData
     clip: Clip | None = None
 
+    @property
+    def splits(self) -> Splits:
+        """To be evaluated on, read as the training is."""
+        names = ("num_workers", "num_threads", "prefetch", "process_index", "process_count")
+        names += ("max_objects", "skip_bad_examples")
+        return Splits(
+            origin=self.origin,
+            training_split=self.split,
+            preprocessing=self.preprocessing,
+            class_names=self.class_names,
+            reading={name: getattr(self.train, name) for name in names} | {"clip": self.clip},
+        )
+
     def evaluation(self, settings: EvalSettings, *, batch_size: int | None = None) -> EvalData:
         """The batches that an entry of `config.evals` describes."""
-        train = self.train
-        return EvalData(
-            source=open_alike(settings.origin(self.origin), settings.split, self.class_names),
-            preprocessing=self.preprocessing,
-            clip=self.clip,
-            batch_size=batch_size or settings.batch_size or train.batch_size,
-            num_workers=train.num_workers,
-            num_threads=train.num_threads,
-            prefetch=train.prefetch,
-            process_index=train.process_index,
-            process_count=train.process_count,
-            max_objects=train.max_objects,
-            skip_bad_examples=train.skip_bad_examples,
-        )
+        size = batch_size or settings.batch_size or self.train.batch_size
+        return self.splits.open(settings, batch_size=size)
 
 
 def open_alike(origin: Origin, split: str, class_names: tuple[str, ...]) -> Source:
@@ -217,6 +278,7 @@ def build(
     )
     return DataSet(
         origin=origin,
+        split=train,
         preprocessing=preprocessing,
         class_names=examples.class_names,
         train=data,

@@ -1,1 +1,13 @@
-"""Measuring a model on a data set: the runner, and one file a protocol."""
+"""Measuring a model on data. `PROTOCOLS` maps an evaluation's `protocol` to its class.
+
+protocol.py says what a protocol is; passes.py goes through the data, once for all of them;
+runner.py evaluates during training and after it. All other files are one protocol, or one measure,
+each.
+"""
+
+from vit_jax.evaluation.classification import Classification
+from vit_jax.evaluation.protocol import Protocol
+
+PROTOCOLS: dict[str, type[Protocol]] = {
+    "classification": Classification,
+}

@@ -1,4 +1,7 @@
-"""Runs a task's own metrics over a whole data set, each example exactly once."""
+"""What evaluates during training and after it: a task's own metrics, or a protocol's.
+
+Either scores each example of a split exactly once.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -9,6 +12,8 @@ from jaxtyping import Array
 
 from vit_jax.core import Batch, Mean, Task, TrainState, Tree
 from vit_jax.errors import InputError
+from vit_jax.evaluation.passes import Lazy, Passes, Stopped
+from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,3 +81,58 @@ class Evaluator:
         """The metrics of a batch, and how many of its examples could not be read."""
         is_unreadable = ~batch["mask"] & (batch["index"] >= 0)  # padding has no index
         return self._metrics(state, batch), is_unreadable.sum()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProtocolEvaluator:
+    """Measures a state by a protocol; with the averaged weights where the run keeps them.
+
+    Attributes:
+      name: prefix of the metrics, e.g. 'knn'.
+      protocol: what is measured.
+      requests: of the protocol, by role.
+      passes: shared by the evaluators of a run, so that a split is gone through once.
+      every_steps: steps between evaluations; 0 for after the last step only.
+      keep: takes what was found, e.g. to write it to files.
+    """
+
+    name: str
+    protocol: Protocol
+    requests: dict[str, Request]
+    passes: Passes
+    every_steps: int = 0
+    keep: Callable[[str, Report], None] = lambda name, report: None
+
+    def __post_init__(self):
+        for request in self.requests.values():
+            self.passes.expect(request, self.protocol.reads)
+
+    def is_due(self, step: int, *, is_last: bool) -> bool:
+        return is_last or (bool(self.every_steps) and step % self.every_steps == 0)
+
+    def metric_names(self, state: Tree) -> list[str]:
+        del state
+        return self.protocol.metric_names()
+
+    def run(
+        self, state: TrainState, *, stop_requested: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """{'name/METRIC': ...} and the counts of `Evaluator.run`; None if stopped."""
+
+        def outputs(role: str) -> Any:
+            return self.passes.outputs(state, self.requests[role], stop_requested=stop_requested)
+
+        try:
+            report = self.protocol.measure(Lazy(outputs, self.requests))
+            test = outputs(TEST)  # kept, as a rule
+        except Stopped:
+            return None
+        self.keep(self.name, report)
+        read = len(test.index)
+        counts = {
+            "scored": read if report.scored is None else report.scored,
+            "examples": test.num_examples,
+            "unreadable": test.num_examples - read,
+        }
+        values = {**report.metrics, **counts}
+        return {f"{self.name}/{name}": value for name, value in values.items()}

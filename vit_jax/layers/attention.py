@@ -90,8 +90,11 @@ class MultiHeadAttention(nn.Module):
         if self.relative_prefix is not None:
             bias = RelativeKeys(self.relative_prefix, name="relative_positions")(query)
         # Kept only where intermediates are asked for; they tell the maps, whatever the kernel.
-        self.sow("intermediates", "scored", (query, key, bias))
+        self.sow("intermediates", "heads", (query, key, value, bias))
         x = attend(query, key, value, mask=mask, bias=bias, implementation=self.implementation)
+        # Zeros, by which the gradient here can be told; with the values, that of every map.
+        if self.has_variable("perturbations", "attended"):
+            x = x + self.get_variable("perturbations", "attended")
         out = nn.DenseGeneral(
             width,
             axis=(-2, -1),

@@ -190,7 +190,7 @@ class Encoder(nn.Module):
             rematerialise(EncoderBlock, self.remat),
             length=self.depth,
             unroll=self.unroll,
-            variable_axes={"params": 0, "intermediates": 0},
+            variable_axes={"params": 0, "intermediates": 0, "perturbations": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
         )(self.settings, self.drop_path_rate > 0, train, name="blocks")

@@ -4,19 +4,15 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float
 
 from vit_jax import restoring
 from vit_jax.analysis import attention
-from vit_jax.core import TrainState, Variables
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
-from vit_jax.learner import Learner
-from vit_jax.models.vit import VisionTransformer
 from vit_jax.workdir import existing
 
 IMAGES = 128  # as for arXiv:2010.11929, Figure 7
@@ -49,49 +45,9 @@ def once_a_run(function: Callable[..., Result]) -> Callable[..., Result]:
     return remembered
 
 
-class Run(NamedTuple):
-    """A finished run, to be looked at; by its averaged weights where it has such."""
-
-    learner: Learner
-    state: TrainState
-    config: dict[str, Any]
-
-    @property
-    def origin(self) -> pipeline.Origin:
-        return pipeline.Origin.of(self.config["data"])
-
-    @property
-    def vit(self) -> VisionTransformer:
-        """Refuses a model without attention."""
-        return attention.check_has_attention(self.learner.task.model)
-
-    @property
-    def variables(self) -> Variables:
-        return self.state.variables(averaged=True)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.vit.grid(self.learner.info.preprocessing.image_size)
-
-    def images(self, split: str, count: int) -> UInt8[np.ndarray, "b h w c"]:
-        """The first ones of a split, or all where there are fewer."""
-        info = self.learner.info
-        source = pipeline.open_alike(self.origin, split, info.class_names)
-        size = min(count, len(source))
-        data = pipeline.EvalData(
-            source=source, preprocessing=info.preprocessing, batch_size=size, num_workers=0
-        )
-        return next(iter(data))["image"]
-
-    def maps(self, images: UInt8[np.ndarray, "b h w c"]) -> Float[Array, "l b h n n"]:
-        normalised = self.learner.task.normalise(jnp.asarray(images))
-        return attention.attention_maps(self.vit, self.variables, normalised)
-
-
 @once_a_run
-def run_at(workdir: Path) -> Run:
-    return Run(*restoring.restore(workdir))
+def run_at(workdir: Path) -> restoring.Restored:
+    return restoring.restore(workdir)
 
 
 @once_a_run
@@ -99,10 +55,7 @@ def features_of(
     workdir: Path, *, origin: pipeline.Origin, split: str, batch_size: int
 ) -> restoring.Features:
     """See `restoring.represent`."""
-    run = run_at(workdir)
-    return restoring.represent(
-        run.learner, run.state, origin=origin, split=split, batch_size=batch_size
-    )
+    return restoring.represent(run_at(workdir), origin=origin, split=split, batch_size=batch_size)
 
 
 @once_a_run

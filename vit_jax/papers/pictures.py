@@ -12,8 +12,9 @@ import numpy as np
 
 from vit_jax.analysis import attention, attention_figures, embeddings
 from vit_jax.models.vit import VisionTransformer
-from vit_jax.papers.looking import Run, distance_of, run_at
+from vit_jax.papers.looking import distance_of, run_at
 from vit_jax.papers.measures import similarity_of
+from vit_jax.restoring import Restored
 from vit_jax.sweeps.folder import State, SweepFolder
 from vit_jax.sweeps.trials import SEED
 
@@ -58,7 +59,7 @@ def draw_position_similarities(sweep: Path, folder: Path) -> None:
         attention_figures.draw_position_similarity(similarity_of(workdir), target, title=name)
 
 
-def shown(sweep: Path, is_shown: Callable[[Run], bool]) -> Iterator[tuple[str, Path]]:
+def shown(sweep: Path, is_shown: Callable[[Restored], bool]) -> Iterator[tuple[str, Path]]:
     """(name without the seed, workdir) of the finished runs to be drawn, by name."""
     first: dict[str, tuple[int, Path]] = {}
     for folder in SweepFolder.at(sweep).known():
@@ -73,11 +74,11 @@ def shown(sweep: Path, is_shown: Callable[[Run], bool]) -> Iterator[tuple[str, P
             yield name, workdir
 
 
-def has_attention(run: Run) -> bool:
+def has_attention(run: Restored) -> bool:
     return isinstance(run.learner.task.model, VisionTransformer)
 
 
-def has_filters(run: Run) -> bool:
+def has_filters(run: Restored) -> bool:
     """Is there a patch embedding whose filters are pictures? Behind a stem they read features."""
     model = run.learner.task.model
     embedding = run.variables["params"].get("patch_embedding")
@@ -85,5 +86,5 @@ def has_filters(run: Run) -> bool:
     return embedding is not None and not has_stem and math.prod(embedding["kernel"].shape[:2]) > 1
 
 
-def has_positions(run: Run) -> bool:
+def has_positions(run: Restored) -> bool:
     return has_attention(run) and run.vit.position_embedding in embeddings.KINDS

@@ -87,10 +87,13 @@ class Classification(Task):
         return batch["labels"].any(-1)
 
     def predict(self, variables: Variables, batch: Batch, rng: Array) -> Outputs:
-        """Logits f32[b, k] and probabilities f32[b, k]; the latter sum to 1 for softmax."""
-        logits = self.model.apply(variables, self.normalise(batch["image"])).logits
+        """Representation f32[b, r]; of a model with a head logits f32[b, k] and probabilities."""
+        output = self.model.apply(variables, self.normalise(batch["image"]))
+        found = {"representation": output.representation}
+        if output.logits is None:
+            return found
         activation = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[self.loss_name]
-        return {"logits": logits, "probabilities": activation(logits)}
+        return {**found, "logits": output.logits, "probabilities": activation(output.logits)}
 
     def normalise(self, image: Array) -> Float[Array, "b h w c"]:
         """uint8 to float32 with the stated mean and standard deviation."""
@@ -112,7 +115,8 @@ def build(
     Args:
       model: keys of the model's builder, and `name`.
       info: the data set: its `class_names` and its `preprocessing` (mean, std).
-      num_classes: classes of the head; by default the data's.
+      num_classes: classes of the head, those of the data; 0 where neither has any: such a model
+        is measured by its representation.
       loss: 'softmax' or 'sigmoid'.
       label_smoothing: share of the target spread evenly over the classes.
       mixing: keys of `Mixing`.
@@ -123,7 +127,7 @@ def build(
             f"config.task.label_smoothing is {label_smoothing}; allowed: 0 <= share < 1."
         )
     found = len(info.class_names)
-    _check_batch(info.batch, found)
+    _check_batch(info.batch, found if num_classes is None else 1)
     if num_classes is not None and num_classes != found:
         raise InputError(
             f"config.task.num_classes is {num_classes}, but the data has {found} classes "

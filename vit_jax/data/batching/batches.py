@@ -209,10 +209,19 @@ class EvalData(Reader):
     Attributes (besides those of `Reader`):
       preprocessing: applied to each image, or frame.
       clip: of videos.
+      transform: of what is preprocessed, e.g. a corruption.
     """
 
     preprocessing: Preprocessing
     clip: Clip | None = None
+    transform: Transform | None = None
+
+    def row(self, position: int) -> Batch:
+        """One example's row; raises `IndexError` where the split has no such position."""
+        if not 0 <= position < self.num_examples:
+            raise IndexError(f"{self.source.name} has {self.num_examples} examples, no {position}")
+        batch = self._make(np.array([position]))
+        return {name: values[0] for name, values in batch.items()}
 
     def __len__(self) -> int:
         """Batches, the last of which may be padded."""
@@ -229,7 +238,7 @@ class EvalData(Reader):
     def _maker(self) -> RowMaker:
         return RowMaker(
             source=self.source,
-            transform=Preprocessed(self.preprocessing, self.clip),
+            transform=Preprocessed(self.preprocessing, self.clip, self.transform),
             max_objects=self.max_objects,
             skip_bad_examples=self.skip_bad_examples,
         )
@@ -241,10 +250,12 @@ class Preprocessed:
 
     preprocessing: Preprocessing
     clip: Clip | None = None
+    then: Transform | None = None
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         example = example if self.clip is None else self.clip(example, None)
-        return preprocess(example, preprocessing=self.preprocessing)
+        example = preprocess(example, preprocessing=self.preprocessing)
+        return example if self.then is None else self.then(example, None)
 
 
 def default_workers(maker: RowMaker) -> int:

@@ -1,0 +1,120 @@
+"""Protocols: ways to measure a model by what it makes of whole splits.
+
+A protocol is a frozen dataclass of settings, its keys in `config.evals.NAME`. It says which splits
+it needs (`requests`) and which of the model's outputs it reads (`reads`), and measures from those
+alone (`measure`): in NumPy, or on this host's own devices, on every host alike. The model itself
+runs elsewhere (`passes.py`), over all devices, and once for all protocols that ask for the same.
+
+Letters: n examples that could be read, in the split's order; k classes; r channels of a
+representation.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from vit_jax.data.examples import Transform
+from vit_jax.data.pipeline import EvalSettings
+
+TEST = "test"  # the role of the split that is scored
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """Examples that a protocol needs.
+
+    Attributes:
+      settings: of what source which split; what is None there is as in the training.
+      own_classes: labels are positions in the source's own classes, and not in the model's, so
+        that data of any classes will do.
+      transform: of preprocessed examples, e.g. a corruption; its `repr` tells it from others.
+      is_kept: for other protocols, while the model stays the same; False where there are too many.
+    """
+
+    settings: EvalSettings
+    own_classes: bool = False
+    transform: Transform | None = None
+    is_kept: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitOutputs:
+    """What a model makes of a split; of several hosts each has all of it.
+
+    Attributes:
+      name: what was opened, e.g. 'digits:test'.
+      index: positions in the split, ascending.
+      label: positions in `class_names`; None where an example may have several.
+      labels: those that each example has; None where it has one.
+      representation: what the head reads.
+      logits: of the model's classes.
+      num_examples: of the split, of which n could be read.
+      class_names: of the labels.
+      present: the classes that can occur, where these are known to be a subset.
+      images: positions -> the examples' images as the model got them, uint8[h, w, c] each.
+    """
+
+    name: str
+    index: Int[np.ndarray, " n"]
+    label: Int[np.ndarray, " n"] | None = None
+    labels: Bool[np.ndarray, "n k"] | None = None
+    representation: Float[np.ndarray, "n r"] | None = None
+    logits: Float[np.ndarray, "n k"] | None = None
+    num_examples: int
+    class_names: tuple[str, ...]
+    present: tuple[int, ...] | None = None
+    images: Callable[[Sequence[int]], list[UInt8[np.ndarray, "h w c"]]] | None = None
+
+
+class Interval(NamedTuple):
+    """In which a metric lies with a confidence of 95 %."""
+
+    low: float
+    high: float
+
+
+class Report(NamedTuple):
+    """What a protocol has found.
+
+    Attributes:
+      metrics: by name, without the evaluation's; those of `metric_names`, and maybe more.
+      intervals: of some of the metrics.
+      tables: what JSON can hold: per-class numbers, a confusion matrix.
+      pictures: file name ending in .png -> what draws it there.
+      scored: examples that count; None for all that could be read.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, Interval] = {}  # noqa: RUF012
+    tables: dict[str, Any] = {}  # noqa: RUF012
+    pictures: dict[str, Callable[[Path], None]] = {}  # noqa: RUF012
+    scored: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """See the top of this file."""
+
+    reads: ClassVar[tuple[str, ...]]  # of 'logits' and 'representation'
+
+    def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
+        """What data, by role; `TEST` is what is scored.
+
+        Args:
+          test: the entry of `config.evals`.
+          training_split: that the model was trained on; None of published weights.
+        """
+        del training_split
+        return {TEST: Request(settings=test)}
+
+    def metric_names(self) -> list[str]:
+        """Those that `measure` always has; by one of them the best checkpoint may be kept."""
+        raise NotImplementedError
+
+    def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
+        """The outputs are made when they are asked for: one who asks late needs less memory."""
+        raise NotImplementedError
