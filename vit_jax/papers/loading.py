@@ -1,6 +1,5 @@
 """From a file with `get_table()` to a table whose every name has been checked."""
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,10 +47,8 @@ class TableFile:
         where = f"{self.table.name}, row {row.name!r}"
         try:
             config = config_files.load_config(f"{self.root}/{row.config}").to_dict()
-            for key, value in row.overrides.items():
-                set_key(config, key, copy.deepcopy(value))  # later keys may go into it
-            for key, value in self.where.items():
-                set_key(config, key, copy.deepcopy(value))
+            for key, value in (*row.overrides.items(), *self.where.items()):
+                set_key(config, key, value)
             if seed is not None:
                 set_key(config, SEED, seed)
             return experiment.plain(config)
