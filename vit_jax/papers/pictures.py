@@ -15,7 +15,7 @@ from vit_jax.models.vit import VisionTransformer
 from vit_jax.papers.looking import Run, distance_of, run_at
 from vit_jax.papers.measures import similarity_of
 from vit_jax.sweeps.folder import State, SweepFolder
-from vit_jax.sweeps.trials import SEED
+from vit_jax.sweeps.reports.labels import stem
 
 ROLLED_OUT = 12  # images
 
@@ -65,7 +65,7 @@ def shown(sweep: Path, is_shown: Callable[[Run], bool]) -> Iterator[tuple[str, P
         if folder.state() != State.FINISHED:
             continue
         record = folder.record()
-        name = record.name.removesuffix(f",{SEED.split('.')[-1]}={record.seed}")
+        name = stem(record.name)
         if name not in first or record.seed < first[name][0]:
             first[name] = record.seed, record.workdir.path
     for name, (_, workdir) in sorted(first.items()):
