@@ -7,10 +7,19 @@ from typing import Any
 
 from vit_jax import config_files, experiment, sections
 from vit_jax.errors import InputError
-from vit_jax.papers.table import Better, Choice, Column, Kind, PaperTable, Row, Scale, Tie
+from vit_jax.papers.table import (
+    FUNCTION,
+    Better,
+    Choice,
+    Column,
+    Kind,
+    PaperTable,
+    Row,
+    Scale,
+    Tie,
+)
 from vit_jax.sweeps.trials import SEED, set_key
 
-FUNCTION = "get_table"
 ROW = "row:"  # a value 'row:NAME' is the workdir of that row's run
 # Keys that change where and how fast runs are, and not what they find.
 ALLOWED = (
