@@ -14,6 +14,7 @@ Values are whole percents of held-out training images. The paper has each with a
 """
 
 from configs.common import AUGREG, augreg
+from vit_jax.papers import data_sizes
 from vit_jax.papers.table import Better, Column, Expected, PaperTable, Row, Scale
 
 # Model and data: levels from none to strong2, without and then with regularisation.
@@ -26,7 +27,7 @@ FIGURE_4 = {
     ("B16", "i21k", 300): "43 48 50 51 50 50 50  47 49 49 49 48 48 48",
 }
 RATES = ("0", "0.1")
-SIZES = {"i1k": (1_000, 1_268_355), "i21k": (21_843, 14_145_922)}  # classes, training images
+SIZES = {"i1k": data_sizes.I1K_99, "i21k": data_sizes.I21K}
 WHY = "whole percents, and the weight decay may have been the other one"
 
 

@@ -11,6 +11,7 @@ table (8 A100s, PyTorch, torchvision's crop) is 0.3 to 0.4 points off in the fir
 in the others. 0.4 is for a run with the same crop and augmentation.
 """
 
+from vit_jax.papers import data_sizes
 from vit_jax.papers.table import Better, Column, Expected, PaperTable, Row, Scale, Tie
 
 OURS, NO_AUGMENTATION, LEARNED = "proposed", "no RandAugment and mixup", "learned positions"
@@ -33,7 +34,6 @@ CHANGES = {
     CLASS_TOKEN: {"task.model.pool": "cls"},
     LINEAR: {"task.model.representation_dim": None},
 }
-I1K = (1_000, 1_268_355)  # classes, and the first 99 % of the training images
 WHY = "others' runs of the same recipe differ by as much"
 
 
@@ -49,7 +49,7 @@ def full() -> Scale:
                 config=f"configs/pretrain_i1k.py:{epochs}",
                 overrides=overrides,
                 seeds=(0, 1, 2),
-                data=I1K,
+                data=data_sizes.I1K_99,
             )
             for epochs in EPOCHS
             for change, overrides in CHANGES.items()

@@ -10,10 +10,9 @@ ImageNet-1k, and a run that big_vision tells of. `small` trains three models of 
 images of Fashion-MNIST; their cost is counted beside the result.
 """
 
-from vit_jax.papers import analytic
+from vit_jax.papers import analytic, data_sizes
 from vit_jax.papers.table import Better, Column, Expected, PaperTable, Row, Scale
 
-I1K = (1_000, 1_268_355)  # classes, and the first 99 % of the training images
 # Table 1: layers, hidden size, MLP of channels, MLP of tokens, M parameters.
 TABLE_1 = {
     "S32": (8, 512, 2048, 256, 19),
@@ -55,7 +54,8 @@ def models() -> Scale:
         expected[row, counted.name] = Expected(value=millions, tolerance=0.5, why="rounding")
     return Scale(
         rows=[
-            Row(name=name, config=f"configs/mixer_i1k.py:{name},300", data=I1K) for name in TABLE_1
+            Row(name=name, config=f"configs/mixer_i1k.py:{name},300", data=data_sizes.I1K_99)
+            for name in TABLE_1
         ],
         columns=[*sizes, counted],
         expected=expected,
@@ -70,7 +70,7 @@ def full() -> Scale:
                 name=name,
                 config=f"configs/mixer_i1k.py:{model},{epochs}",
                 seeds=(0, 1, 2),
-                data=I1K,
+                data=data_sizes.I1K_99,
             )
             for (model, epochs), name in names.items()
         ],

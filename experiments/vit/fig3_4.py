@@ -10,7 +10,7 @@ without numbers); pretrained on ImageNet larger ViTs are worse than smaller ones
 for the same number of steps on the first 500, 5,000 and 57,000 images of Fashion-MNIST.
 """
 
-from vit_jax.papers import analytic, measures
+from vit_jax.papers import analytic, data_sizes, measures
 from vit_jax.papers.table import Better, Column, Kind, PaperTable, Row, Scale
 
 SEEDS = (0, 1, 2)
@@ -20,8 +20,8 @@ SIZES = (500, 5_000, 57_000)
 VIT = dict(name="vit", width=64, depth=5, mlp_dim=128, num_heads=4, patch_size=7, pool="gap")
 MODELS = {"ViT": VIT, "ResNet": dict(name="resnet", stages=(1, 1), width_factor=0.5)}
 # Figure 4. Three random subsets of JFT-300M and all of it.
-JFT_CLASSES = 18_291
-JFT_SIZES = {"9M": 9_000_000, "30M": 30_000_000, "90M": 90_000_000, "300M": 303_000_000}
+JFT_CLASSES, JFT_IMAGES = data_sizes.JFT
+JFT_SIZES = {"9M": 9_000_000, "30M": 30_000_000, "90M": 90_000_000, "300M": JFT_IMAGES}
 FIGURE_4 = ("B32", "R50x1", "L16", "R152x2")
 WHY = "JFT-300M is private, and Figure 4 has no numbers"
 

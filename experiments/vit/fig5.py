@@ -10,10 +10,9 @@ is short there. `full` has the table's rows of about 200 and of about 50 to 100 
 in table6.py.
 """
 
-from vit_jax.papers import analytic
+from vit_jax.papers import analytic, data_sizes
 from vit_jax.papers.table import Better, Column, Expected, Kind, PaperTable, Row, Scale
 
-JFT = (18_291, 303_000_000)
 PRIVATE = "neither JFT-300M nor weights trained on it are public"
 SEEDS = (0, 1, 2)
 VIT, RESNET, HYBRID = "ViT", "ResNet", "hybrid"
@@ -98,7 +97,7 @@ def full() -> Scale:
                 name=name,
                 config=f"configs/pretrain_jft.py:{name},7",
                 kind=Kind.ANALYTIC_ONLY,
-                data=JFT,
+                data=data_sizes.JFT,
                 why=PRIVATE,
             )
             for name in PAPER

@@ -8,7 +8,7 @@ the paper's model, which is not drawn: it needs published weights, which no run 
 without training them on.
 """
 
-from vit_jax.papers import pictures
+from vit_jax.papers import data_sizes, pictures
 from vit_jax.papers.table import Column, Kind, PaperTable, Row, Scale
 
 MODEL = dict(name="vit", width=64, depth=6, mlp_dim=128, num_heads=4, patch_size=4, pool="cls")
@@ -37,7 +37,7 @@ def get_table() -> PaperTable:
                 name="L/16",
                 config="configs/finetune.py:L16,imagenet",
                 kind=Kind.WEIGHTS_ONLY,
-                data=(1_000, 1_281_167),
+                data=data_sizes.I1K,
                 why="the paper's L/16 of JFT-300M is private; that of ImageNet-21k is published",
             )
         ],

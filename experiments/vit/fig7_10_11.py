@@ -10,10 +10,9 @@ Fashion-MNIST with 7×7 patches, and takes the same model after one idle step as
 compared with.
 """
 
-from vit_jax.papers import measures, pictures
+from vit_jax.papers import data_sizes, measures, pictures
 from vit_jax.papers.table import Better, Column, Kind, PaperTable, Row, Scale
 
-JFT = (18_291, 303_000_000)
 SEEDS = (0, 1, 2)
 TRAINED, UNTRAINED, HYBRID = "ViT", "ViT, untrained", "hybrid"
 MODEL = dict(name="vit", width=64, depth=6, mlp_dim=128, num_heads=4, pool="cls")
@@ -90,7 +89,7 @@ def get_table() -> PaperTable:
                 name=name,
                 config=f"configs/pretrain_jft.py:{arg}",
                 kind=Kind.ANALYTIC_ONLY,
-                data=JFT,
+                data=data_sizes.JFT,
                 why="JFT-300M is private and the paper's figures have no numbers",
             )
             for name, arg in (("L/32", "L32"), ("L/16", "L16,14"), ("R50+L/16", "R50+L16,7"))

@@ -10,10 +10,9 @@ layers, width 64 and patches of 7, and doubles its compute or (smaller patches) 
 GFLOPs are counted beside.
 """
 
-from vit_jax.papers import analytic, measures
+from vit_jax.papers import analytic, data_sizes, measures
 from vit_jax.papers.table import Better, Column, Kind, PaperTable, Row, Scale
 
-JFT = (18_291, 303_000_000)
 SEEDS = (0, 1, 2)
 IMAGENET = measures.few_shot(shots=5, source="tfds:imagenet2012", test="validation")
 BASE, WIDTH, DEPTH, PATCH = "base", "width × 1.5", "depth × 2", "patches of 4"
@@ -76,7 +75,7 @@ def full() -> Scale:
                 config="configs/pretrain_jft.py:B32",
                 overrides={"task.model": {**PAPER_BASE, "dtype": "bfloat16"}, **overrides},
                 kind=Kind.ANALYTIC_ONLY,
-                data=JFT,
+                data=data_sizes.JFT,
                 why="JFT-300M is private, and Figure 8 has no numbers",
             )
             for name, overrides in FULL.items()

@@ -9,10 +9,9 @@ three apart; each head's best is chosen on held-out training images, and the tes
 whether these two are equally good.
 """
 
-from vit_jax.papers import measures
+from vit_jax.papers import data_sizes, measures
 from vit_jax.papers.table import Choice, Column, Kind, PaperTable, Row, Scale, Tie
 
-JFT = (18_291, 303_000_000)
 SEEDS = (0, 1, 2)
 IMAGENET = measures.few_shot(shots=5, source="tfds:imagenet2012", test="validation")
 TOKEN, POOLING, VALIDATION = "class token", "pooling", "validation top-1"
@@ -77,7 +76,7 @@ def full() -> Scale:
                     **({"task.model.representation_dim": None} if pool == "gap" else {}),
                 },
                 kind=Kind.ANALYTIC_ONLY,
-                data=JFT,
+                data=data_sizes.JFT,
                 why="JFT-300M is private; the model of Figure 9 is not named: B/16 stands for it",
             )
             for name, (pool, rate) in PAPER.items()

@@ -9,10 +9,9 @@ counts beside them are those of timm's table of results (86.57, 88.22, 304.33, 3
 pixels), to the last parameter.
 """
 
-from vit_jax.papers import analytic
+from vit_jax.papers import analytic, data_sizes
 from vit_jax.papers.table import Column, Expected, PaperTable, Row, Scale
 
-I1K = (1_000, 1_281_167)
 # Model: layers, width, MLP, heads, M parameters in the paper, and exactly, with a linear head.
 TABLE = {
     "B16": (12, 768, 3072, 12, 86, 86.567656),
@@ -62,7 +61,7 @@ def row(name: str) -> Row:
     file = "pretrain_large.py" if name == "H14" else "pretrain_i21k.py"
     # The layer that pretraining has before the head is not counted, nor is it fine-tuned.
     linear = {"task.model.representation_dim": None}
-    return Row(name=name, config=f"configs/{file}:{name}", overrides=linear, data=I1K)
+    return Row(name=name, config=f"configs/{file}:{name}", overrides=linear, data=data_sizes.I1K)
 
 
 def get_table() -> PaperTable:

@@ -16,6 +16,7 @@ table. Of Pets and Flowers nobody tells; they are small, and have what CIFAR-100
 The rows of ImageNet ReaL are left out: they are the ImageNet rows' runs with other labels.
 """
 
+from vit_jax.papers import data_sizes
 from vit_jax.papers.table import Better, Column, Expected, Kind, PaperTable, Row, Scale
 
 MODELS = ("B16", "B32", "L16", "L32", "H14")
@@ -42,11 +43,10 @@ TOLERANCE = {"cifar10": 0.2, "cifar100": 0.5, "imagenet": 0.9, "flowers": 0.5, "
 SIZES = {
     "cifar10": (10, 50_000),
     "cifar100": (100, 50_000),
-    "imagenet": (1_000, 1_281_167),
+    "imagenet": data_sizes.I1K,
     "flowers": (102, 1_020),
     "pets": (37, 3_680),
 }
-I1K = (1_000, 1_268_355)  # the first 99 % of the training images
 # Table 4.
 GRID = dict.fromkeys(SIZES, (0.001, 0.003, 0.01, 0.03)) | {"imagenet": (0.003, 0.01, 0.03, 0.06)}
 # (model, data) -> what `dev` chose; the config's rate where it has not been run.
@@ -61,7 +61,7 @@ def full_name(model: str, pretrained: str, dataset: str) -> str:
 
 def pretraining(model: str) -> Row:
     config = f"configs/pretrain_i1k_vit.py:{model}"
-    return Row(name=f"{model} on i1k", config=config, data=I1K, is_shown=False)
+    return Row(name=f"{model} on i1k", config=config, data=data_sizes.I1K_99, is_shown=False)
 
 
 def fine_tuning(model: str, pretrained: str, dataset: str) -> Row:

@@ -18,10 +18,9 @@ leaves less than 0.7 % in all rows but three:
                    published 1668 is 834, so 859 is most likely a slip.
 """
 
-from vit_jax.papers import analytic
+from vit_jax.papers import analytic, data_sizes
 from vit_jax.papers.table import Column, Expected, Kind, PaperTable, Row, Scale
 
-JFT = (18_291, 303_000_000)  # classes and images: section 4.1 has 18k and 303M
 PRIVATE = "neither JFT-300M nor weights trained on it are public"
 # Model, epochs, and as published: ImageNet, ReaL, CIFAR-10, CIFAR-100, Pets, Flowers, exaFLOPs.
 TABLE = """
@@ -74,7 +73,7 @@ def rows():
                 config=f"configs/pretrain_jft.py:{config}",
                 overrides=untold,
                 kind=Kind.ANALYTIC_ONLY,
-                data=JFT,
+                data=data_sizes.JFT,
                 why=PRIVATE,
             ),
             (model, epochs),

@@ -9,9 +9,9 @@ from 20,000 images of Fashion-MNIST to 200 handwritten digits. It also fine-tune
 with Adam: the paper fine-tunes everything with SGD and says that this is as good.
 """
 
+from vit_jax.papers import data_sizes
 from vit_jax.papers.table import Better, Column, Expected, Kind, PaperTable, Row, Scale, Tie
 
-JFT = (18_291, 303_000_000)
 WHY = "neither JFT-300M nor ResNets that were trained on it by this recipe are public"
 # Table 7: ImageNet, CIFAR-10, CIFAR-100, Pets, Flowers and their average.
 DATASETS = ("ImageNet", "CIFAR-10", "CIFAR-100", "Pets", "Flowers", "average")
@@ -121,7 +121,7 @@ def full() -> Scale:
                 config=f"configs/pretrain_jft.py:{model}",
                 overrides=BIT if optimizer == "SGD" else {},
                 kind=Kind.ANALYTIC_ONLY,
-                data=JFT,
+                data=data_sizes.JFT,
                 why=WHY,
             )
         )

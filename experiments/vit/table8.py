@@ -10,7 +10,7 @@ is the paper's B/16 on ImageNet-21k, which is public, and has not been run. The 
 columns, positions that are added at every layer, are left out: there is no such setting.
 """
 
-from vit_jax.papers import measures
+from vit_jax.papers import data_sizes, measures
 from vit_jax.papers.table import Better, Column, Expected, Kind, PaperTable, Row, Scale, Tie
 
 KINDS = {"none": "none", "1-D": "learned", "2-D": "learned2d", "relative": "relative"}
@@ -21,7 +21,6 @@ DIGITS = measures.few_shot(shots=5, source="digits")
 IMAGENET = measures.few_shot(shots=5, source="tfds:imagenet2012", test="validation")
 # A third of the config's images: a step with 49 tokens takes five times as long as with its 16.
 SHORT = {"data.batch_size": 50, "train.num_epochs": None, "train.num_steps": 600}
-JFT, I21K = (18_291, 303_000_000), (21_843, 14_145_922)  # classes, images
 WHY = "the paper's numbers are of JFT-300M, which is private, with five images a class of ImageNet"
 
 
@@ -76,7 +75,7 @@ def get_table() -> PaperTable:
                 config="configs/pretrain_jft.py:B16",
                 overrides={"task.model.position_embedding": kind},
                 kind=Kind.ANALYTIC_ONLY,
-                data=JFT,
+                data=data_sizes.JFT,
                 why=WHY,
             )
             for name, kind in KINDS.items()
@@ -98,7 +97,7 @@ def get_table() -> PaperTable:
                 config="configs/pretrain_i21k.py:B16",
                 overrides={"task.model.position_embedding": kind},
                 seeds=(0, 1, 2),
-                data=I21K,
+                data=data_sizes.I21K,
             )
             for name, kind in KINDS.items()
         ],

@@ -253,6 +253,14 @@ def test_mistakes_are_one_sentence(functions, arguments, message, capsys, tmp_pa
     assert len(err.strip().splitlines()) == 1 and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("mistake", ["raise ValueError('no such thing')", "yield {'seed': 1}"])
+def test_mistakes_name_their_file_once(mistake, capsys, tmp_path):
+    """In `sweep()` itself, and in what it yields."""
+    config = write(tmp_path, f"def sweep():\n    {mistake}\n")
+    err = call(capsys, f"--config={config}", f"--workdir={tmp_path / 'runs'}", "--dry_run")[2]
+    assert err.startswith(f"error: --config={config}: ") and err.count("--config=") == 1, err
+
+
 @pytest.mark.parametrize("look", ["--status", "--best", "--report"])
 def test_what_is_no_sweep_cannot_be_looked_at(look, capsys, tmp_path):
     code, _, err = call(capsys, f"--workdir={tmp_path}", look)

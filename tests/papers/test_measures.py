@@ -83,8 +83,8 @@ def test_distances_are_averaged_over_images_however_many_are_in_memory(workdir, 
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     first = measures.mean_attention_distance(layer=0, images=10)(workdir)
     assert first == pytest.approx(found[0].mean())
-    spread = measures.attention_distance_range(layer=-1, images=10)(workdir)
-    assert spread == pytest.approx(np.ptp(found[1]))
+    last = measures.mean_attention_distance(layer=-1, images=10)(workdir)
+    assert last == pytest.approx(found[1].mean())
     trend = measures.attention_distance_trend(images=10)(workdir)
     assert trend == pytest.approx(np.sign(found[1].mean() - found[0].mean()))
     with pytest.raises(InputError, match="layer is 2; allowed: -2 to 1"):
@@ -112,7 +112,6 @@ def test_names_tell_settings_apart_and_the_same_settings_are_the_same_measure():
         measures.mean_attention_distance(layer=-1),
         measures.mean_attention_distance(layer=1),
         measures.mean_attention_distance(layer=1, images=7),
-        measures.attention_distance_range(layer=1),
         measures.attention_distance_trend(),
         measures.position_axis_contrast,
     ]

@@ -7,8 +7,8 @@ from absl import flags
 from vit_jax.commands import parsing
 from vit_jax.config_files import ConfigFile, literal
 from vit_jax.errors import InputError
+from vit_jax.papers.table import FUNCTION
 
-FUNCTION = "get_table"
 # Flags of other sweeps, and of tables alone.
 OF_SWEEPS = ("num_trials", "storage", "sampler", "pruner", "seed", "metric")
 OF_TABLES = ("scale", "out", "device", "devices")

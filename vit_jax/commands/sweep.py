@@ -130,8 +130,9 @@ def run_listed(
         status.check_metric(base, values.metric)
     sweep = file.names["sweep"]
     arg = [file.argument.partition(":")[2]] if inspect.signature(sweep).parameters else []
+    found = file.call("sweep", *arg)
     with reading(file.argument):
-        trials = [make_trial(base, found) for found in file.call("sweep", *arg)]
+        trials = [make_trial(base, changes) for changes in found]
     about = about_of(file, overrides, base, values)
     if values.dry_run:
         check_trials(trials)

@@ -2,6 +2,7 @@
 
 table.py       what a table is: rows that are trained or computed, columns that are measured, the
                published values, and claims about their order
+data_sizes.py  classes and images of data that is not at hand
 loading.py     from a file with `get_table()` to a table whose every name has been checked
 analytic.py    what is counted or read from a row's config without running it
 trials.py      its runs: one for each row and seed

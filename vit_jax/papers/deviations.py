@@ -10,6 +10,7 @@ from vit_jax.papers.loading import TableFile, needed_rows
 from vit_jax.papers.table import Kind, Scale
 from vit_jax.papers.trials import Cell, distinct
 from vit_jax.sweeps.folder import Record, State
+from vit_jax.sweeps.reports.deviations import differing
 from vit_jax.sweeps.trials import Trial
 
 FULL = "full"  # the scale that is the paper's own protocol
@@ -158,14 +159,4 @@ def differences(record: Record) -> list[str]:
 
 def mixed(records: Sequence[Record]) -> list[str]:
     """Versions and devices, where not all runs had the same."""
-    cards = [record.card for record in records if record.card]
-    found = []
-    names = sorted({name for card in cards for name in card.get("versions", {})})
-    for name in names:
-        found.append((name, {str(card.get("versions", {}).get(name)) for card in cards}))
-    found.append(("devices", {card["devices"] for card in cards if "devices" in card}))
-    return [
-        f"runs had different {name}: {' | '.join(sorted(values))}"
-        for name, values in found
-        if len(values) > 1
-    ]
+    return [f"runs had different {what}: {' | '.join(told)}" for what, told in differing(records)]

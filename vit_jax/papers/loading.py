@@ -1,6 +1,5 @@
 """From a file with `get_table()` to a table whose every name has been checked."""
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +7,19 @@ from typing import Any
 
 from vit_jax import config_files, experiment, sections
 from vit_jax.errors import InputError
-from vit_jax.papers.table import Better, Choice, Column, Kind, PaperTable, Row, Scale, Tie
+from vit_jax.papers.table import (
+    FUNCTION,
+    Better,
+    Choice,
+    Column,
+    Kind,
+    PaperTable,
+    Row,
+    Scale,
+    Tie,
+)
 from vit_jax.sweeps.trials import SEED, set_key
 
-FUNCTION = "get_table"
 ROW = "row:"  # a value 'row:NAME' is the workdir of that row's run
 # Keys that change where and how fast runs are, and not what they find.
 ALLOWED = (
@@ -48,10 +56,8 @@ class TableFile:
         where = f"{self.table.name}, row {row.name!r}"
         try:
             config = config_files.load_config(f"{self.root}/{row.config}").to_dict()
-            for key, value in row.overrides.items():
-                set_key(config, key, copy.deepcopy(value))  # later keys may go into it
-            for key, value in self.where.items():
-                set_key(config, key, copy.deepcopy(value))
+            for key, value in (*row.overrides.items(), *self.where.items()):
+                set_key(config, key, value)
             if seed is not None:
                 set_key(config, SEED, seed)
             return experiment.plain(config)

@@ -88,23 +88,6 @@ def mean_attention_distance(
 
 
 @functools.cache
-def attention_distance_range(
-    *, layer: int, split: str | None = None, images: int = IMAGES
-) -> Measure:
-    """Pixels between the heads of a layer that attend furthest and nearest."""
-
-    def measure(workdir: Path) -> float:
-        return float(np.ptp(heads_of(workdir, layer, split, images)))
-
-    return named(
-        measure,
-        f"attention_distance_range_{layer_text(layer)}",
-        split=split,
-        images=_unusual(images),
-    )
-
-
-@functools.cache
 def attention_distance_trend(*, split: str | None = None, images: int = IMAGES) -> Measure:
     """Does attention reach further in deeper layers? 1: in each; see `attention.distance_trend`."""
 

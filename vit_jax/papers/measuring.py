@@ -63,7 +63,7 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
 def values_of(
     file: TableFile, scale: Scale, runs: Mapping[Cell, Trial], records: Mapping[str, Record]
 ) -> dict[tuple[str, str], dict[int, float]]:
-    """(row or choice, column) -> seed -> value in the paper's unit, where that is finite.
+    """(row, column) -> seed -> value in the paper's unit, where that is finite.
 
     What is computed stands at the row's first seed.
     """
@@ -84,10 +84,20 @@ def values_of(
                 for seed, value in values.items()
                 if value is not None and math.isfinite(value)
             }
-    for choice in scale.choices:
-        row = chosen(choice, scale, found)
-        found |= {(choice.name, c.name): found[row, c.name] if row else {} for c in scale.columns}
     return found
+
+
+def values_of_choices(
+    scale: Scale,
+    rows: Mapping[str, str | None],
+    values: Mapping[tuple[str, str], Mapping[int, float]],
+) -> dict[tuple[str, str], Mapping[int, float]]:
+    """(choice, column) -> those of the chosen row, or nothing; `rows`: choice -> row."""
+    return {
+        (name, column.name): values[row, column.name] if row else {}
+        for name, row in rows.items()
+        for column in scale.columns
+    }
 
 
 def chosen(

@@ -22,6 +22,8 @@ def outcome_of(
     table, scale = file.table, file.scale(name)
     records = records_of(runs, sweep)
     values = measuring.values_of(file, scale, runs, records)
+    chosen = {choice.name: measuring.chosen(choice, scale, values) for choice in scale.choices}
+    values |= measuring.values_of_choices(scale, chosen, values)
     return {
         "table": table.name,
         "title": table.title,
@@ -37,7 +39,7 @@ def outcome_of(
         },
         "claims": [describe_claim(claim, values, scale) for claim in scale.claims],
         "choices": [
-            {**dataclasses.asdict(choice), "chosen": measuring.chosen(choice, scale, values)}
+            {**dataclasses.asdict(choice), "chosen": chosen[choice.name]}
             for choice in scale.choices
         ],
         "columns": [

@@ -16,7 +16,7 @@ from vit_jax.papers.looking import distance_of, run_at
 from vit_jax.papers.measures import similarity_of
 from vit_jax.restoring import Restored
 from vit_jax.sweeps.folder import State, SweepFolder
-from vit_jax.sweeps.trials import SEED
+from vit_jax.sweeps.reports.labels import stem
 
 ROLLED_OUT = 12  # images
 
@@ -66,7 +66,7 @@ def shown(sweep: Path, is_shown: Callable[[Restored], bool]) -> Iterator[tuple[s
         if folder.state() != State.FINISHED:
             continue
         record = folder.record()
-        name = record.name.removesuffix(f",{SEED.split('.')[-1]}={record.seed}")
+        name = stem(record.name)
         if name not in first or record.seed < first[name][0]:
             first[name] = record.seed, record.workdir.path
     for name, (_, workdir) in sorted(first.items()):

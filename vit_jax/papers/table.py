@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+FUNCTION = "get_table"  # that a table's file has
+
 
 class Kind(enum.StrEnum):
     """What can be done about a row in public."""

@@ -129,8 +129,8 @@ def test_deviations_tell_of_unequal_software_machines_seeds_and_data(folder):
     synthetic.add(folder, {"train.seed": 2}, attempts=2, unreadable=3)
     synthetic.add(folder, {RATE: 0.1})
     text = told(folder)
-    assert "jax: 0.10.2 (3 trials), 0.11.0 (1 trial)" in text
-    assert "1 x cpu (1 trial), 2 x NVIDIA H100 (3 trials)" in text
+    assert "Trials differ in jax: 0.10.2 (3 trials), 0.11.0 (1 trial)." in text
+    assert "Trials differ in devices: 1 x cpu (1 trial), 2 x NVIDIA H100 (3 trials)." in text
     assert "`seed=2`: test left out 3 examples" in text
     assert "unequal numbers of seeds, 3 at most: `learning_rate=0.1` 1" in text
     assert "1 trial was interrupted and then resumed" in text

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vit_jax.errors import InputError
 from vit_jax.sweeps.folder import State, SweepFolder
-from vit_jax.sweeps.reports import report
+from vit_jax.sweeps.reports import deviations, report
 from vit_jax.sweeps.reports.data import cell, parse_cell
 from vit_jax.sweeps.reports.drawing import Picture
 from vit_jax.sweeps.reports.findings import gather
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     folder = synthetic.grid_with_seeds(tmp_path_factory.mktemp("sweeps") / "grid")
     measured = folder.trial("learning_rate=0.001,weight_decay=0.1,seed=0").measured
     measured.write_text('{"attention distance": 3.5}')
-    files = report.write(folder, deviations=["Fewer epochs than in the paper."])
+    files = report.write(folder)
     assert sorted(files) == sorted((folder.path / "report").iterdir())
     return folder
 
@@ -109,12 +109,17 @@ def test_markdown_tells_mean_spread_number_metric_cost_command_and_versions(fold
         "18 trials: 1 interrupted, 16 finished, 1 failed.",
         "python -m vit_jax sweep --config=configs/digits.py",
         "jax 0.10.2",
-        "- Fewer epochs than in the paper.",
         "19 attempts at 18 trials",
         "failed: non-finite loss | at step 3",
     ):
         assert told in text
     assert "/somewhere" not in text
+
+
+def test_deviations_are_told_for_people_and_for_programs(folder):
+    found = deviations.found(gather(folder))
+    assert found and all(f"- {sentence}\n" in read(folder, "report.md") for sentence in found)
+    assert json.loads(read(folder, "report.json"))["deviations"] == found
 
 
 def test_tables_are_narrow_and_whole(tmp_path):
@@ -133,13 +138,13 @@ def test_tables_are_narrow_and_whole(tmp_path):
 
 
 def test_the_same_trials_give_the_same_report_in_whatever_order(folder, tmp_path):
-    """But for what was measured on one of them, and for what the caller says."""
+    """But for what was measured on one of them."""
     other = synthetic.grid_with_seeds(tmp_path / "grid", order=-1)
     name = "learning_rate=0.001,weight_decay=0.1,seed=0"
     other.trial(name).measured.write_text(folder.trial(name).measured.read_text())
-    report.write(other, out=tmp_path / "out", deviations=["Fewer epochs than in the paper."])
+    report.write(other)
     for file in (folder.path / "report").iterdir():
-        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes(), file.name
+        assert (other.path / "report" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_a_sweep_of_one_trial(tmp_path):

@@ -4,8 +4,7 @@ What a reader must know before the means are believed: trials that are missing i
 unequal size, trials of unequal software or machines, evaluations that left examples out.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from vit_jax.sweeps.folder import Record, State
 from vit_jax.sweeps.reports.costs import spent
@@ -58,14 +57,19 @@ def unequal_groups(findings: Findings) -> Iterator[str]:
         yield f"Groups have unequal numbers of seeds, {most} at most: {', '.join(told)}{rest}."
 
 
-def unequal_versions(findings: Findings) -> Iterator[str]:
-    packages = sorted({name for r in findings.counted for name in r.card.get("versions", {})})
-    for package in packages:
-        yield from _unequal(findings, package, lambda r, p=package: r.card["versions"].get(p))
+def unequal_machines(findings: Findings) -> Iterator[str]:
+    for what, counts in differing(findings.counted):
+        told = ", ".join(f"{value} ({plural(n, 'trial')})" for value, n in counts.items())
+        yield f"Trials differ in {what}: {told}."
 
 
-def unequal_devices(findings: Findings) -> Iterator[str]:
-    yield from _unequal(findings, "the devices", lambda record: record.card.get("devices"))
+def differing(records: Sequence[Record]) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """Packages, and 'devices', of which not all runs had the same: (what, value -> runs)."""
+    cards = [record.card for record in records if record.card]
+    versions = [card.get("versions", {}) for card in cards]
+    for package in sorted({name for each in versions for name in each}):
+        yield from _unequal(package, [str(each.get(package)) for each in versions])
+    yield from _unequal("devices", [card["devices"] for card in cards if "devices" in card])
 
 
 def resumed(findings: Findings) -> Iterator[str]:
@@ -102,24 +106,16 @@ LOOKS: tuple[Callable[[Findings], Iterator[str]], ...] = (
     missing,
     repeated,
     unequal_groups,
-    unequal_versions,
-    unequal_devices,
+    unequal_machines,
     resumed,
     unscored,
     chosen_by_test,
 )
 
 
-def _unequal(findings: Findings, what: str, read: Callable[[Record], Any]) -> Iterator[str]:
-    counts: dict[str, int] = {}
-    for record in findings.counted:
-        if record.card:
-            counts[str(read(record))] = counts.get(str(read(record)), 0) + 1
-    if len(counts) > 1:
-        told = ", ".join(
-            f"{value} ({plural(count, 'trial')})" for value, count in sorted(counts.items())
-        )
-        yield f"Trials differ in {what}: {told}."
+def _unequal(what: str, values: Sequence[str]) -> Iterator[tuple[str, Mapping[str, int]]]:
+    if len(set(values)) > 1:
+        yield what, {value: values.count(value) for value in sorted(set(values))}
 
 
 def _verb(words: str, count: int) -> str:

@@ -8,45 +8,31 @@ SWEEP/report/*.png          see `figures`
 The same trials give the same report, in whatever order they ran.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from vit_jax.errors import InputError
 from vit_jax.sweeps.folder import SweepFolder
-from vit_jax.sweeps.reports import costs, data, text
-from vit_jax.sweeps.reports import deviations as deviations_
+from vit_jax.sweeps.reports import costs, data, deviations, text
 from vit_jax.sweeps.reports.drawing import PIXELS_AN_INCH, Drawing, Drawn, Picture
 from vit_jax.sweeps.reports.figures import PICTURES
 from vit_jax.sweeps.reports.findings import Findings, gather
 from vit_jax.workdir import check_writable, replace_text
 
 
-def write(
-    folder: SweepFolder,
-    *,
-    out: Path | None = None,
-    metric: str | None = None,
-    deviations: Sequence[str] = (),
-) -> list[Path]:
-    """Writes the report, into SWEEP/report by default, and returns its files.
-
-    Args:
-      metric: in place of the sweep's own.
-      deviations: in what the sweep differs from the protocol it follows, a sentence each; told
-        before those that can be seen.
+def write(folder: SweepFolder, *, metric: str | None = None) -> list[Path]:
+    """Writes the report into SWEEP/report, and returns its files; `metric` is for the sweep's own.
 
     Raises:
-      InputError: where the folder holds no trials, or `out` cannot be written.
+      InputError: where the folder holds no trials, or the report cannot be written.
     """
     findings = gather(folder, metric=metric)
     if not findings.records:
         raise InputError(f"{folder.path} holds no trials; allowed: the workdir of a sweep.")
-    out = folder.path / "report" if out is None else Path(out)
+    out = folder.path / "report"
     check_writable(out)
     pictures = [draw(findings, picture, out) for picture in PICTURES]
-    told = [*deviations, *deviations_.found(findings)]
     cost = costs.total(findings.records)
-    what = dict(cost=cost, deviations=told, pictures=pictures)
+    what = dict(cost=cost, deviations=deviations.found(findings), pictures=pictures)
     files = {
         out / "report.md": text.markdown(findings, **what),
         out / "report.csv": data.csv_text(findings),
