@@ -5,9 +5,11 @@ runner.py evaluates during training and after it. All other files are one protoc
 each.
 """
 
+from vit_jax.evaluation.calibration import Calibration
 from vit_jax.evaluation.classification import Classification
 from vit_jax.evaluation.protocol import Protocol
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "classification": Classification,
+    "calibration": Calibration,
 }
