@@ -82,10 +82,13 @@ def entries(
 ) -> list[Entry]:
     """Each protocol on each split: 'SPLIT/PROTOCOL', or 'SPLIT' for the task's own metrics.
 
+    One that brings its data is there once, as 'PROTOCOL'.
+
     Args:
       settings: of each protocol, by name.
       common: of all.
     """
+    alone = [name for name in protocols if getattr(KINDS[name], "brings_data", False)]
     return [
         Entry(
             split if protocol == TASK else f"{split}/{protocol}",
@@ -94,6 +97,10 @@ def entries(
         )
         for split in dict.fromkeys(splits)
         for protocol in protocols
+        if protocol not in alone
+    ] + [
+        Entry(name, {"protocol": name, **common, **settings.get(name, {})}, f"--{name}")
+        for name in alone
     ]
 
 
@@ -274,6 +281,9 @@ def split_entry(
     own, common = (
         [field.name for field in dataclasses.fields(one)] for one in (kind, pipeline.EvalSettings)
     )
+    fixed: dict[str, Any] = {}
+    if getattr(kind, "brings_data", False):
+        common, fixed = ["every_steps", "batch_size", "data_dir"], {"split": ""}
     if unknown := [key for key in given if key not in own + common]:
         raise InputError(
             f"{where} has unknown key {', '.join(unknown)}; allowed: {', '.join(own) or 'none'} of "
@@ -281,7 +291,7 @@ def split_entry(
         )
     entry = {key: value for key, value in given.items() if key not in own}
     rest = {key: value for key, value in given.items() if key in own}
-    settings = sections.call(pipeline.EvalSettings, entry, where=where)
+    settings = sections.call(pipeline.EvalSettings, entry, where=where, **fixed)
     return settings, sections.call(kind, rest, where=where)
 
 

@@ -80,7 +80,9 @@ class Passes:
             self._keys[repr(request)] = key = key_of(request, data)
             self._splits.setdefault(key, Split(data))
         split = self._splits[self._keys[repr(request)]]
-        split.reads.update(reads)
+        if not split.reads.issuperset(reads):
+            split.reads.update(reads)
+            split.kept = None  # it lacks some
         split.users.append(is_due)
         split.is_kept |= request.is_kept
         return split.data

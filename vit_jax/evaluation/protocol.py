@@ -21,7 +21,7 @@ from vit_jax.data.examples import Transform
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 
-TEST = "test"  # the role of the split that is scored
+TEST = "test"  # the role of the split that is scored; of several ones each role begins with it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,7 @@ class Protocol:
     """See the top of this file."""
 
     reads: ClassVar[tuple[str, ...]]  # of 'logits' and 'representation'
+    brings_data: ClassVar[bool] = False  # True where an entry names no split and no source
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
         """What data, by role; `TEST` is what is scored.

@@ -134,12 +134,13 @@ class ProtocolEvaluator(Scheduled):
 
         try:
             report = self.protocol.measure(Lazy(outputs, self.requests))
-            if TEST not in seen:
+            if TEST in self.requests and TEST not in seen:
                 outputs(TEST)
         except Stopped:
             return None
         self.passes.finish(self.requests.values())
-        counts = {name: seen[TEST][name] for name in ("examples", "unreadable")}
+        tests = [of_role for role, of_role in seen.items() if role.startswith(TEST)]
+        counts = {name: sum(t[name] for t in tests) for name in ("examples", "unreadable")}
         read = counts["examples"] - counts["unreadable"]
         counts["scored"] = read if report.scored is None else report.scored
         about = {"step": int(state.step), "scored": counts["scored"], "splits": seen}
