@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vit_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+FIGURES = {f"analysis.{path.stem}" for path in (PACKAGE / "analysis").glob("*figures.py")}
+
 # May be imported by every room; they know none themselves but each other.
 FOUNDATIONS = {"core", "errors", "sections"}
 # What else a room may import, beside itself. Rooms that are not named here compose the others.
@@ -32,8 +34,8 @@ ALLOWED = {
     "tasks": {"models", "layers", "losses", "data.mixing"},
     "data": set(),
     "train": set(),
-    # Of analysis what draws.
-    "evaluation": {"data", "analysis.figures", "analysis.evaluation_figures", "analysis.sheets"},
+    # Of analysis what draws: figures.py, *_figures.py and contact sheets.
+    "evaluation": {"data", "analysis.sheets", *FIGURES},
     # Files state their preprocessing; a run of one's own is a source of weights, too.
     "weights": {"models", "layers", "data.images.preprocessing", "train.checkpoint"},
     "analysis": {"models", "layers", "train.sinks", "data.batching.rows"},
