@@ -1,0 +1,229 @@
+"""Image-to-image retrieval: do the nearest representations show the same class?
+
+Representations are compared by the cosine of their angle. A query is an example of the scored
+split; the gallery is that split without the query, or another one; relevant is what has the
+query's class. Queries without anything relevant in the gallery do not count.
+
+Recall@k is that of metric learning (Jégou et al. 2011; arXiv:1511.06452): the share of queries
+with at least one relevant image among the k nearest, not the share of relevant images found. MAP@R
+is of arXiv:2003.08505.
+
+Letters: q queries; g images of the gallery; r channels; k neighbours.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+from vit_jax import sections
+from vit_jax.analysis.retrieval_figures import Answer, draw_answers
+from vit_jax.data.pipeline import EvalSettings
+from vit_jax.errors import InputError
+from vit_jax.evaluation.bootstrap import interval_of_mean
+from vit_jax.evaluation.index import Index, most_similar_first
+from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
+
+GALLERY = "gallery"
+SHEET_COLUMNS = 8  # neighbours beside each query of the contact sheet
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retrieval(Protocol):
+    """Recall@k, mean average precision and MAP@R.
+
+    Attributes:
+      gallery: keys of `EvalSettings` of another split or source to search; None searches the
+        scored split itself.
+      at: the numbers k of neighbours.
+      own_classes: labels are positions in the source's own classes, so that data of classes that
+        the model does not know will do.
+      sheet: queries on the contact sheet.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("representation",)
+    gallery: Mapping[str, Any] | None = None
+    at: tuple[int, ...] = (1, 5, 10)
+    own_classes: bool = False
+    sheet: int = 8
+
+    def __post_init__(self):
+        if not self.at or min(self.at) < 1:
+            raise InputError(f"at is {list(self.at)}; allowed: numbers of neighbours, 1 or more.")
+        if self.sheet < 0:
+            raise InputError(f"sheet is {self.sheet}; allowed: 0 queries or more.")
+
+    def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
+        del training_split
+        found = {TEST: Request(settings=test, own_classes=self.own_classes)}
+        if self.gallery is not None:
+            settings = sections.call(
+                EvalSettings,
+                {"batch_size": test.batch_size, **self.gallery},
+                where="retrieval.gallery",
+            )
+            found[GALLERY] = Request(settings=settings, own_classes=self.own_classes)
+        return found
+
+    def metric_names(self) -> list[str]:
+        return [*(f"recall_at_{k}" for k in self.at), "map", "map_at_r"]
+
+    def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
+        queries = outputs[TEST]
+        gallery = queries if self.gallery is None else outputs[GALLERY]
+        check(queries, gallery)
+        index = Index(gallery.representation)
+        is_own = gallery is queries
+        found = score(
+            index,
+            gallery.label,
+            queries.representation,
+            queries.label,
+            at=self.at,
+            is_own=is_own,
+        )
+        counts = found.relevant > 0
+        if not counts.any():
+            raise InputError(
+                f"no image of {queries.name} has its class in {gallery.name}; allowed: queries with "
+                "something to find."
+            )
+        values = {f"recall_at_{k}": hit[counts] for k, hit in found.recall.items()}
+        values |= {"map": found.precision[counts], "map_at_r": found.precision_at_r[counts]}
+        draw = partial(draw_sheet, index, queries, gallery, count=self.sheet, is_own=is_own)
+        return Report(
+            metrics={name: float(x.mean()) for name, x in values.items()},
+            intervals={name: interval_of_mean(x) for name, x in values.items()},
+            pictures={"neighbours.png": draw} if self.sheet else {},
+            scored=int(counts.sum()),
+        )
+
+
+class Scores(NamedTuple):
+    """Of each query.
+
+    Attributes:
+      recall: by k: is anything relevant among the k nearest?
+      precision: average precision, see `average_precision`.
+      precision_at_r: see `precision_at_r`.
+      relevant: how many images of the gallery are.
+    """
+
+    recall: dict[int, Bool[np.ndarray, " q"]]
+    precision: Float[np.ndarray, " q"]
+    precision_at_r: Float[np.ndarray, " q"]
+    relevant: Int[np.ndarray, " q"]
+
+
+def score(
+    index: Index,
+    gallery_label: Int[np.ndarray, " g"],
+    queries: Float[np.ndarray, "q r"],
+    label: Int[np.ndarray, " q"],
+    *,
+    at: tuple[int, ...],
+    is_own: bool = False,
+) -> Scores:
+    """Ranks the whole gallery for each query, a part of the queries at a time.
+
+    Tested against torchmetrics' `RetrievalMAP` and `RetrievalHitRate`.
+
+    Args:
+      is_own: the queries are the gallery, in its order; none finds itself.
+    """
+    recall: dict[int, list[np.ndarray]] = {k: [] for k in at}
+    precision, at_r, relevant = [], [], []
+    for rows, order in rankings(index, queries, is_own=is_own):
+        is_hit = gallery_label[order] == label[rows, None]
+        for k, found in recall.items():
+            found.append(is_hit[:, :k].any(axis=1))
+        precision.append(average_precision(is_hit))
+        at_r.append(precision_at_r(is_hit))
+        relevant.append(is_hit.sum(axis=1))
+    return Scores(
+        {k: np.concatenate(found) for k, found in recall.items()},
+        np.concatenate(precision),
+        np.concatenate(at_r),
+        np.concatenate(relevant),
+    )
+
+
+def rankings(
+    index: Index, queries: Float[np.ndarray, "q r"], *, is_own: bool
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some queries at a time, and positions in the gallery, the nearest first, int[some, g]."""
+    for rows, similarity in index.similarities(queries):
+        if is_own:
+            places = np.arange(rows.start, rows.stop)
+            similarity[np.arange(len(places)), places] = -np.inf  # the last one, and left out
+        order = most_similar_first(similarity)
+        yield rows, order[:, :-1] if is_own else order
+
+
+def average_precision(is_hit: Bool[np.ndarray, "q g"]) -> Float[np.ndarray, " q"]:
+    """The mean, over relevant images, of the share of relevant ones up to each; 0 without any.
+
+    Tested against scikit-learn's `average_precision_score`, where no two images are as near.
+    """
+    precision = np.cumsum(is_hit, axis=1) / np.arange(1, 1 + is_hit.shape[1])
+    return (precision * is_hit).sum(axis=1) / np.maximum(is_hit.sum(axis=1), 1)
+
+
+def precision_at_r(is_hit: Bool[np.ndarray, "q g"]) -> Float[np.ndarray, " q"]:
+    """Average precision that stops after R images, of which R are relevant (arXiv:2003.08505).
+
+    Tested against its definition in plain loops, equation 2 there.
+    """
+    relevant = is_hit.sum(axis=1)
+    is_within = np.arange(is_hit.shape[1]) < relevant[:, None]
+    precision = np.cumsum(is_hit, axis=1) / np.arange(1, 1 + is_hit.shape[1])
+    return (precision * (is_hit & is_within)).sum(axis=1) / np.maximum(relevant, 1)
+
+
+def check(queries: SplitOutputs, gallery: SplitOutputs) -> None:
+    """Raises `InputError` for what has no single class, and for classes that are not the same."""
+    for outputs in (queries, gallery):
+        if outputs.label is None:
+            raise InputError(
+                f"the examples of {outputs.name} may have several labels; allowed for retrieval: "
+                "one each."
+            )
+    if queries.class_names != gallery.class_names:
+        raise InputError(
+            f"the gallery {gallery.name} has other classes than {queries.name}; allowed: the same, "
+            "or `labels` that lead to them."
+        )
+    if gallery is queries and len(queries.index) < 2:
+        raise InputError(f"{queries.name} has 1 example; allowed: two or more, or a gallery.")
+
+
+def draw_sheet(
+    index: Index,
+    queries: SplitOutputs,
+    gallery: SplitOutputs,
+    target: Path,
+    *,
+    count: int,
+    is_own: bool,
+) -> None:
+    """Queries from all over the split, each with its nearest neighbours."""
+    rows = np.unique(np.linspace(0, len(queries.index) - 1, count).astype(int))
+    found = index.search(queries.representation[rows], SHEET_COLUMNS + is_own)
+    answers = []
+    for row, positions in zip(rows.tolist(), found.position, strict=True):
+        kept = positions[positions != row] if is_own else positions
+        kept = kept[:SHEET_COLUMNS]
+        answers.append(
+            Answer(
+                query=queries.images([queries.index[row]])[0],
+                caption=queries.class_names[queries.label[row]],
+                found=gallery.images(gallery.index[kept].tolist()),
+                captions=[gallery.class_names[k] for k in gallery.label[kept]],
+                is_right=(gallery.label[kept] == queries.label[row]).tolist(),
+            )
+        )
+    draw_answers(answers, target)
