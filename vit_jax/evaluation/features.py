@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
-from vit_jax.evaluation.protocol import TEST, Protocol, Request, SplitOutputs
+from vit_jax.evaluation.bootstrap import interval_of_mean
+from vit_jax.evaluation.protocol import TEST, Interval, Protocol, Request, SplitOutputs
 
 TRAIN = "train"  # the role of the split that is learned from
 
@@ -88,3 +89,13 @@ def examples_of(outputs: SplitOutputs) -> Examples:
     if not np.isfinite(outputs.representation).all():
         raise InputError(f"the features of {outputs.name} are not all finite; allowed: numbers.")
     return Examples(outputs.representation, outputs.label)
+
+
+def shares_of(hits: Mapping[str, Bool[np.ndarray, " n"]]) -> dict[str, float]:
+    """Of the examples that are hits, by the metric's name."""
+    return {name: float(hit.mean()) for name, hit in hits.items()}
+
+
+def intervals_of(hits: Mapping[str, Bool[np.ndarray, " n"]]) -> dict[str, Interval]:
+    """In which these shares lie."""
+    return {name: interval_of_mean(hit.astype(np.float64)) for name, hit in hits.items()}

@@ -24,9 +24,8 @@ from jaxtyping import Bool, Float, Int
 from vit_jax import sections
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
-from vit_jax.evaluation.bootstrap import interval_of_mean
 from vit_jax.evaluation.classification import top_k_hits
-from vit_jax.evaluation.features import TRAIN, OnFeatures, both
+from vit_jax.evaluation.features import TRAIN, OnFeatures, both, intervals_of, shares_of
 from vit_jax.evaluation.nearest import Neighbours, nearest
 from vit_jax.evaluation.protocol import TEST, Report, Request, SplitOutputs
 
@@ -92,10 +91,7 @@ class NearestNeighbours(OnFeatures):
                 voters, train.label, test.label, num_classes, temperature=self.temperature
             ).items():
                 hits[self._name(top, k)] = hit
-        return Report(
-            metrics={name: float(hit.mean()) for name, hit in hits.items()},
-            intervals={name: interval_of_mean(hit) for name, hit in hits.items()},
-        )
+        return Report(metrics=shares_of(hits), intervals=intervals_of(hits))
 
     def _name(self, top: int, k: int) -> str:
         return f"top{top}" if isinstance(self.k, int) else f"top{top}_{k}nn"

@@ -6,7 +6,7 @@ held-out part of the training examples best, and the classifier is then fitted t
 Letters: n examples; r channels of a representation; k classes.
 """
 
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -30,22 +30,24 @@ class LinearClassifier(NamedTuple):
         return (features - self.mean) / self.deviation @ self.weights + self.bias
 
 
-class Solver(Protocol):
+class Solver:
     """Fits linear classifiers.
 
     Attributes:
       strength: what it has one of, e.g. 'l2'.
     """
 
-    strength: str
+    strength: ClassVar[str]
 
     def fit(
         self, train: Examples, strengths: tuple[float, ...], *, num_classes: int
     ) -> list[LinearClassifier]:
         """One classifier for each strength."""
+        raise NotImplementedError
 
     def curve(self, train: Examples, held_out: Examples, *, num_classes: int) -> dict[float, float]:
         """Strength, ascending -> accuracy on the held-out examples."""
+        raise NotImplementedError
 
 
 class Probe(NamedTuple):

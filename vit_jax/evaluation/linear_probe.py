@@ -14,9 +14,8 @@ from typing import Any
 from vit_jax import sections
 from vit_jax.analysis.probe_figures import draw_strengths
 from vit_jax.errors import InputError
-from vit_jax.evaluation.bootstrap import interval_of_mean
 from vit_jax.evaluation.classification import top_k_hits
-from vit_jax.evaluation.features import Examples, OnFeatures, both
+from vit_jax.evaluation.features import Examples, OnFeatures, both, intervals_of, shares_of
 from vit_jax.evaluation.linear_classifier import Probe, Solver, choose_and_fit, hold_out
 from vit_jax.evaluation.linear_sgd import GradientDescent
 from vit_jax.evaluation.logistic_regression import LogisticRegression
@@ -75,10 +74,9 @@ class LinearProbe(OnFeatures):
         probe = self.fit(train, num_classes=len(outputs[TEST].class_names))
         logits = probe.classifier(test.features)
         hits = {f"top{k}": top_k_hits(logits, test.label, k=k) for k in (1, 5)}
-        metrics = {name: float(hit.mean()) for name, hit in hits.items()}
         return Report(
-            metrics=metrics | {f"chosen_{self.built().strength}": probe.strength},
-            intervals={name: interval_of_mean(hit) for name, hit in hits.items()},
+            metrics=shares_of(hits) | {f"chosen_{self.built().strength}": probe.strength},
+            intervals=intervals_of(hits),
             **shown(probe, self.built().strength),
         )
 

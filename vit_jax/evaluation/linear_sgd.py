@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from vit_jax import sections
 from vit_jax.evaluation.features import Examples
-from vit_jax.evaluation.linear_classifier import LinearClassifier, Scale, accuracy
+from vit_jax.evaluation.linear_classifier import LinearClassifier, Scale, Solver, accuracy
 
 MOMENTUM = 0.9
 REFERENCE_BATCH = 256  # that learning rates are told for
@@ -36,7 +36,7 @@ LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GradientDescent:
+class GradientDescent(Solver):
     """See the top of this file; tested against its plain loop.
 
     Attributes:

@@ -31,7 +31,7 @@ from jaxtyping import Array, Float, Int
 
 from vit_jax import sections
 from vit_jax.evaluation.features import Examples
-from vit_jax.evaluation.linear_classifier import LinearClassifier, Scale, accuracy, best_of
+from vit_jax.evaluation.linear_classifier import LinearClassifier, Scale, Solver, accuracy, best_of
 
 GRADIENT = 1e-6
 PROGRESS = 1e-8
@@ -41,7 +41,7 @@ LAST_DISTANCE = 1 / 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LogisticRegression:
+class LogisticRegression(Solver):
     """See the top of this file; tested against scikit-learn's LogisticRegression.
 
     Attributes:

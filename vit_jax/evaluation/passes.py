@@ -45,7 +45,9 @@ class Passes:
         key = key_of(request)
         if key not in self._data:
             self._data[key] = self._open(request)
-        self._reads.setdefault(key, set()).update(reads)
+        if new := set(reads) - self._reads.setdefault(key, set()):
+            self._reads[key] |= new
+            self._kept.pop(key, None)  # it lacks these
         return self._data[key]
 
     def outputs(

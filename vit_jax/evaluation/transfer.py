@@ -21,9 +21,15 @@ from vit_jax import sections
 from vit_jax.data.pipeline import EvalSettings, Origin
 from vit_jax.errors import InputError
 from vit_jax.evaluation import few_shot, vtab
-from vit_jax.evaluation.bootstrap import interval_of_mean
 from vit_jax.evaluation.classification import top_k_hits
-from vit_jax.evaluation.features import Examples, check_same_classes, examples_of, request
+from vit_jax.evaluation.features import (
+    Examples,
+    check_same_classes,
+    examples_of,
+    intervals_of,
+    request,
+    shares_of,
+)
 from vit_jax.evaluation.linear_classifier import choose_and_fit, hold_out
 from vit_jax.evaluation.logistic_regression import LogisticRegression
 from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
@@ -119,7 +125,7 @@ class Transfer(Protocol):
         hits, strengths = {}, {}
         for task in tasks:
             hits[task.name], strengths[task.name] = self._learn(task, outputs, roles)
-        top1 = {name: float(hit.mean()) for name, hit in hits.items()}
+        top1 = shares_of(hits)
         left_out = [name for name in suite if name not in top1]
         is_vtab = set(top1) == set(vtab.NAMES)
         means = means_of(top1, {task.name: task.group for task in tasks})
@@ -131,8 +137,7 @@ class Transfer(Protocol):
             "chosen_l2": strengths,
             "groups": {task.name: task.group for task in tasks},
         }
-        intervals = {name: interval_of_mean(hit) for name, hit in hits.items()}
-        return Report(metrics=top1 | means, intervals=intervals, tables=tables)
+        return Report(metrics=top1 | means, intervals=intervals_of(hits), tables=tables)
 
     def _learn(
         self, task: TransferTask, outputs: Mapping[str, SplitOutputs], roles: set[str]
