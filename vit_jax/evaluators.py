@@ -142,11 +142,14 @@ def split_entry(
     """An entry's keys, to the one that takes them."""
     own = [field.name for field in dataclasses.fields(kind)]
     common = [field.name for field in dataclasses.fields(pipeline.EvalSettings)]
+    fixed = {}
+    if kind.brings_data:
+        common, fixed = ["every_steps", "batch_size", "data_dir"], {"split": "test"}
     if unknown := [key for key in given if key not in own + common]:
         raise InputError(
             f"{where} has unknown key {', '.join(unknown)}; allowed: {', '.join(own + common)}."
         )
     entry = {key: value for key, value in given.items() if key not in own}
     rest = {key: value for key, value in given.items() if key in own}
-    settings = sections.call(pipeline.EvalSettings, entry, where=where)
+    settings = sections.call(pipeline.EvalSettings, entry, where=where, **fixed)
     return settings, sections.call(kind, rest, where=where)

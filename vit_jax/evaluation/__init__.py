@@ -6,8 +6,16 @@ each.
 """
 
 from vit_jax.evaluation.classification import Classification
+from vit_jax.evaluation.few_shot import FewShot
+from vit_jax.evaluation.knn import NearestNeighbours
+from vit_jax.evaluation.linear_probe import LinearProbe
 from vit_jax.evaluation.protocol import Protocol
+from vit_jax.evaluation.transfer import Transfer
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "classification": Classification,
+    "few_shot": FewShot,
+    "knn": NearestNeighbours,
+    "linear_probe": LinearProbe,
+    "transfer": Transfer,
 }

@@ -14,17 +14,68 @@ later `fewshot_lsr` (google-research/big_vision), with which it agrees in every 
 Letters: n images; d channels of a representation; k classes.
 """
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from vit_jax import sections
 from vit_jax.errors import InputError
+from vit_jax.evaluation.features import OnFeatures, both
+from vit_jax.evaluation.protocol import Report, SplitOutputs
 
 BIAS = 100.0
 PENALTY = 2.0**10
 SMALLEST_DEVIATION = 1e-5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FewShot(OnFeatures):
+    """Accuracy after a few training images of each class, over several choices of these.
+
+    Metrics are 'top1_5shot', the mean over seeds, and 'top1_5shot_std', their sample standard
+    deviation (over seeds - 1), where there are several.
+
+    Attributes:
+      shots: training images of each class.
+      seeds: choices of images.
+      l2: the penalty.
+    """
+
+    shots: tuple[int, ...] = (1, 5, 10, 25)
+    seeds: int = 3
+    l2: float = PENALTY
+
+    def __post_init__(self):
+        if not self.shots or len(set(self.shots)) < len(self.shots):
+            raise InputError(f"shots are {self.shots}; allowed: one or several different numbers.")
+        for value in (*self.shots, self.seeds):
+            sections.positive_int(value, "shots and seeds")
+        sections.check_ranges("few_shot", l2=(self.l2, sections.TINY, math.inf))
+
+    def metric_names(self) -> list[str]:
+        kinds = ("", "_std") if self.seeds > 1 else ("",)
+        return [f"top1_{shots}shot{kind}" for shots in self.shots for kind in kinds]
+
+    def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
+        train, test = both(outputs)
+        found = {
+            shots: [
+                few_shot_accuracy(*train, *test, shots=shots, l2=self.l2, seed=seed)
+                for seed in range(self.seeds)
+            ]
+            for shots in self.shots
+        }
+        metrics = {}
+        for shots, values in found.items():
+            metrics[f"top1_{shots}shot"] = float(np.mean(values))
+            if self.seeds > 1:
+                metrics[f"top1_{shots}shot_std"] = float(np.std(values, ddof=1))
+        tables = {"top1_by_seed": {f"{shots}shot": values for shots, values in found.items()}}
+        return Report(metrics=metrics, tables=tables)
 
 
 class LinearMap(NamedTuple):

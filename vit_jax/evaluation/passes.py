@@ -1,5 +1,6 @@
 """What a model makes of splits: each is gone through once, for all protocols that ask for it."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -41,10 +42,12 @@ class Passes:
 
     def expect(self, request: Request, reads: Iterable[str]) -> EvalData:
         """Opens the data, so that mistakes come to light early; tells what is to be read of it."""
-        key = repr(request)
+        key = key_of(request)
         if key not in self._data:
             self._data[key] = self._open(request)
-        self._reads.setdefault(key, set()).update(reads)
+        if new := set(reads) - self._reads.setdefault(key, set()):
+            self._reads[key] |= new
+            self._kept.pop(key, None)  # it lacks these
         return self._data[key]
 
     def outputs(
@@ -53,7 +56,7 @@ class Passes:
         """Raises `Stopped` as soon as `stop_requested()`, which is asked after each batch."""
         if (step := int(state.step)) != self._step:
             self._kept, self._step = {}, step
-        key = repr(request)
+        key = key_of(request)
         if key in self._kept:
             return self._kept[key]
         found = self._gather(state, key, stop_requested)
@@ -85,6 +88,12 @@ class Passes:
             present=data.source.present,
             images=functools.partial(images_at, data),
         )
+
+
+def key_of(request: Request) -> str:
+    """Tells what is gone through: how often that happens makes no difference."""
+    settings = dataclasses.replace(request.settings, every_steps=0)
+    return repr(dataclasses.replace(request, settings=settings, is_kept=True))
 
 
 def images_at(data: EvalData, positions: Iterable[int]) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from vit_jax.data.examples import Transform
 from vit_jax.data.pipeline import EvalSettings
 
-TEST = "test"  # the role of the split that is scored
+TEST = "test"  # the role of the split that is scored; of several ones each role begins with it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,7 @@ class Protocol:
     """See the top of this file."""
 
     reads: ClassVar[tuple[str, ...]]  # of 'logits' and 'representation'
+    brings_data: ClassVar[bool] = False  # and an entry names no split or source
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
         """What data, by role; `TEST` is what is scored.

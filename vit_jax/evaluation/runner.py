@@ -118,21 +118,25 @@ class ProtocolEvaluator:
         self, state: TrainState, *, stop_requested: Callable[[], bool] = lambda: False
     ) -> dict[str, float] | None:
         """{'name/METRIC': ...} and the counts of `Evaluator.run`; None if stopped."""
+        read, examples = {}, {}
 
         def outputs(role: str) -> Any:
-            return self.passes.outputs(state, self.requests[role], stop_requested=stop_requested)
+            request = self.requests[role]
+            found = self.passes.outputs(state, request, stop_requested=stop_requested)
+            if role.startswith(TEST):
+                read[role], examples[role] = len(found.index), found.num_examples
+            return found
 
         try:
             report = self.protocol.measure(Lazy(outputs, self.requests))
-            test = outputs(TEST)  # kept, as a rule
         except Stopped:
             return None
         self.keep(self.name, report)
-        read = len(test.index)
+        num_read, num_examples = sum(read.values()), sum(examples.values())
         counts = {
-            "scored": read if report.scored is None else report.scored,
-            "examples": test.num_examples,
-            "unreadable": test.num_examples - read,
+            "scored": num_read if report.scored is None else report.scored,
+            "examples": num_examples,
+            "unreadable": num_examples - num_read,
         }
         values = {**report.metrics, **counts}
         return {f"{self.name}/{name}": value for name, value in values.items()}
