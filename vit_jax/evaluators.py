@@ -78,6 +78,7 @@ class Builder:
         self._batch_size, self._keep = batch_size, keep
         self.passes = Passes(open_data=self.open_data, run=self._run)
         self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
+        self._opened: dict[str, pipeline.EvalData] = {}
 
     def build(self, name: str, section: Mapping[str, Any]) -> AnyEvaluator:
         """One entry of `config.evals`."""
@@ -99,13 +100,15 @@ class Builder:
         )
 
     def open_data(self, request: Request) -> pipeline.EvalData:
-        """What is requested, as the batches of this process."""
-        return self._splits.open(
-            request.settings,
-            batch_size=self._learner.round_up(request.settings.batch_size or self._batch_size),
-            own_classes=request.own_classes,
-            transform=request.transform,
-        )
+        """What is requested, as the batches of this process; a source is opened once."""
+        key = repr((request.settings, request.own_classes))
+        if key not in self._opened:
+            self._opened[key] = self._splits.open(
+                request.settings,
+                batch_size=self._learner.round_up(request.settings.batch_size or self._batch_size),
+                own_classes=request.own_classes,
+            )
+        return dataclasses.replace(self._opened[key], transform=request.transform)
 
     def _run(
         self, state: TrainState, data: pipeline.EvalData, reads: tuple[str, ...]

@@ -9,7 +9,10 @@ from vit_jax.evaluation.classification import Classification
 from vit_jax.evaluation.few_shot import FewShot
 from vit_jax.evaluation.knn import NearestNeighbours
 from vit_jax.evaluation.linear_probe import LinearProbe
+from vit_jax.evaluation.ood import OutOfDistribution
 from vit_jax.evaluation.protocol import Protocol
+from vit_jax.evaluation.retrieval import Retrieval
+from vit_jax.evaluation.robustness import Robustness
 from vit_jax.evaluation.transfer import Transfer
 
 PROTOCOLS: dict[str, type[Protocol]] = {
@@ -17,5 +20,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "few_shot": FewShot,
     "knn": NearestNeighbours,
     "linear_probe": LinearProbe,
+    "ood": OutOfDistribution,
+    "retrieval": Retrieval,
+    "robustness": Robustness,
     "transfer": Transfer,
 }

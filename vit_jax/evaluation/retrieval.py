@@ -25,11 +25,15 @@ from vit_jax.analysis.retrieval_figures import Answer, draw_answers
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of_mean
-from vit_jax.evaluation.index import Index, most_similar_first
+from vit_jax.evaluation.index import Index, check_finite
+from vit_jax.evaluation.nearest import normalised
 from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
 
 GALLERY = "gallery"
 SHEET_COLUMNS = 8  # neighbours beside each query of the contact sheet
+AT_ONCE = 2**23  # similarities; with what ranks them some 300 MB
+
+Images = tuple[Float[np.ndarray, "n r"], Int[np.ndarray, " n"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,25 +80,22 @@ class Retrieval(Protocol):
         queries = outputs[TEST]
         gallery = queries if self.gallery is None else outputs[GALLERY]
         check(queries, gallery)
-        index = Index(gallery.representation)
         is_own = gallery is queries
         found = score(
-            index,
-            gallery.label,
-            queries.representation,
-            queries.label,
+            (queries.representation, queries.label),
+            (gallery.representation, gallery.label),
             at=self.at,
             is_own=is_own,
         )
         counts = found.relevant > 0
         if not counts.any():
             raise InputError(
-                f"no image of {queries.name} has its class in {gallery.name}; allowed: queries with "
-                "something to find."
+                f"no image of {queries.name} has its class in {gallery.name}; allowed: queries "
+                "with something to find."
             )
         values = {f"recall_at_{k}": hit[counts] for k, hit in found.recall.items()}
         values |= {"map": found.precision[counts], "map_at_r": found.precision_at_r[counts]}
-        draw = partial(draw_sheet, index, queries, gallery, count=self.sheet, is_own=is_own)
+        draw = partial(draw_sheet, queries, gallery, count=self.sheet, is_own=is_own)
         return Report(
             metrics={name: float(x.mean()) for name, x in values.items()},
             intervals={name: interval_of_mean(x) for name, x in values.items()},
@@ -120,24 +121,26 @@ class Scores(NamedTuple):
 
 
 def score(
-    index: Index,
-    gallery_label: Int[np.ndarray, " g"],
-    queries: Float[np.ndarray, "q r"],
-    label: Int[np.ndarray, " q"],
+    queries: Images,
+    gallery: Images,
     *,
     at: tuple[int, ...],
     is_own: bool = False,
+    at_once: int = AT_ONCE,
 ) -> Scores:
-    """Ranks the whole gallery for each query, a part of the queries at a time.
+    """Ranks the whole gallery for each query, some queries at a time.
 
     Tested against torchmetrics' `RetrievalMAP` and `RetrievalHitRate`.
 
     Args:
-      is_own: the queries are the gallery, in its order; none finds itself.
+      queries, gallery: representations f[n, r] and labels int[n].
+      is_own: the queries are the gallery; none finds itself.
+      at_once: similarities that are in memory together.
     """
+    (features, label), (_, gallery_label) = queries, gallery
     recall: dict[int, list[np.ndarray]] = {k: [] for k in at}
     precision, at_r, relevant = [], [], []
-    for rows, order in rankings(index, queries, is_own=is_own):
+    for rows, order in rankings(features, gallery[0], is_own=is_own, at_once=at_once):
         is_hit = gallery_label[order] == label[rows, None]
         for k, found in recall.items():
             found.append(is_hit[:, :k].any(axis=1))
@@ -146,22 +149,46 @@ def score(
         relevant.append(is_hit.sum(axis=1))
     return Scores(
         {k: np.concatenate(found) for k, found in recall.items()},
-        np.concatenate(precision),
-        np.concatenate(at_r),
-        np.concatenate(relevant),
+        *map(np.concatenate, (precision, at_r, relevant)),
     )
 
 
 def rankings(
-    index: Index, queries: Float[np.ndarray, "q r"], *, is_own: bool
+    queries: Float[np.ndarray, "q r"],
+    gallery: Float[np.ndarray, "g r"],
+    *,
+    is_own: bool,
+    at_once: int = AT_ONCE,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some queries at a time, and positions in the gallery, the nearest first, int[some, g]."""
-    for rows, similarity in index.similarities(queries):
-        if is_own:
-            places = np.arange(rows.start, rows.stop)
-            similarity[np.arange(len(places)), places] = -np.inf  # the last one, and left out
+    """Some queries at a time, and positions in the gallery, the nearest first, int[some, g].
+
+    Cosines are computed in double precision and compared in single, so that rounding, which may
+    differ with the number of queries, does not part images that are the same: these come in the
+    order of the gallery.
+    """
+    asked, known = (normalised(check_finite(x)).astype(np.float64) for x in (queries, gallery))
+    step = max(1, at_once // len(known))
+    for start in range(0, len(asked), step):
+        rows = slice(start, min(start + step, len(asked)))
+        similarity = (asked[rows] @ known.T).astype(np.float32)
+        if is_own:  # the last one, and left out
+            similarity[np.arange(len(similarity)), np.arange(rows.start, rows.stop)] = -np.inf
         order = most_similar_first(similarity)
         yield rows, order[:, :-1] if is_own else order
+
+
+def most_similar_first(similarity: Float32[np.ndarray, "q g"]) -> Int[np.ndarray, "q g"]:
+    """Positions by falling similarity, equal ones in their order.
+
+    One whole number holds both similarity and position, since these NumPy sorts several times as
+    fast as it sorts stably.
+    """
+    bits = (0 - similarity).view(np.int32)  # 0 - 0 has no sign, unlike -0
+    # Read as whole numbers, floats rise with their value where positive, and fall where negative.
+    rank = np.where(bits < 0, bits ^ np.int32(2**31 - 1), bits).astype(np.int64)
+    keys = (rank << 32) | np.arange(similarity.shape[1])
+    keys.sort(axis=1)
+    return keys & (2**32 - 1)
 
 
 def average_precision(is_hit: Bool[np.ndarray, "q g"]) -> Float[np.ndarray, " q"]:
@@ -202,24 +229,19 @@ def check(queries: SplitOutputs, gallery: SplitOutputs) -> None:
 
 
 def draw_sheet(
-    index: Index,
-    queries: SplitOutputs,
-    gallery: SplitOutputs,
-    target: Path,
-    *,
-    count: int,
-    is_own: bool,
+    queries: SplitOutputs, gallery: SplitOutputs, target: Path, *, count: int, is_own: bool
 ) -> None:
     """Queries from all over the split, each with its nearest neighbours."""
     rows = np.unique(np.linspace(0, len(queries.index) - 1, count).astype(int))
-    found = index.search(queries.representation[rows], SHEET_COLUMNS + is_own)
+    asked = queries.representation[rows]
+    columns = min(SHEET_COLUMNS, len(gallery.index) - is_own)
+    found = Index(gallery.representation).search(asked, columns + is_own).position
     answers = []
-    for row, positions in zip(rows.tolist(), found.position, strict=True):
-        kept = positions[positions != row] if is_own else positions
-        kept = kept[:SHEET_COLUMNS]
+    for row, near in zip(rows, found, strict=True):
+        kept = near[near != row][:columns] if is_own else near
         answers.append(
             Answer(
-                query=queries.images([queries.index[row]])[0],
+                query=queries.images(queries.index[[row]].tolist())[0],
                 caption=queries.class_names[queries.label[row]],
                 found=gallery.images(gallery.index[kept].tolist()),
                 captions=[gallery.class_names[k] for k in gallery.label[kept]],
