@@ -100,12 +100,13 @@ class Builder:
         )
 
     def open_data(self, request: Request) -> pipeline.EvalData:
-        """What is requested, as the batches of this process; a source is opened once."""
-        key = repr((request.settings, request.own_classes))
+        """What is requested, as the batches of this process; a split is opened once."""
+        settings = dataclasses.replace(request.settings, every_steps=0)
+        key = repr((settings, request.own_classes))
         if key not in self._opened:
             self._opened[key] = self._splits.open(
-                request.settings,
-                batch_size=self._learner.round_up(request.settings.batch_size or self._batch_size),
+                settings,
+                batch_size=self._learner.round_up(settings.batch_size or self._batch_size),
                 own_classes=request.own_classes,
             )
         return dataclasses.replace(self._opened[key], transform=request.transform)

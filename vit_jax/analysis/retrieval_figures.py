@@ -1,4 +1,7 @@
-"""Contact sheets of queries and what was found for them."""
+"""Contact sheets of queries and what was found for them.
+
+Letters: h, w, c = height, width, channels of each image.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +13,8 @@ from vit_jax.analysis.figures import new_figure
 
 TILE = 1.2  # inches of an image's side
 FRAME = {True: "tab:green", False: "tab:red"}
+BETWEEN = 0.08  # of a tile's width; what is between two
+CAPTION = 0.2  # of its height
 
 
 class Answer(NamedTuple):
@@ -30,30 +35,42 @@ class Answer(NamedTuple):
 
 def draw_answers(answers: Sequence[Answer], target: Path) -> None:
     """One row a query: itself, then what was found, relevant ones framed green, others red."""
-    columns = 1 + max(len(answer.found) for answer in answers)
-    figure = new_figure(TILE * columns, (TILE + 0.25) * len(answers))
+    from matplotlib.patches import Rectangle
+
+    height, width = answers[0].query.shape[:2]
+    above, between = max(1, round(CAPTION * height)), max(1, round(BETWEEN * width))
+    rows = [[answer.query, *answer.found] for answer in answers]
+    canvas = tiled(rows, above=above, between=between)
+    size = canvas.shape[1] / (width + between), canvas.shape[0] / (height + above)
+    figure = new_figure(TILE * size[0], TILE * (1 + CAPTION) * size[1])
+    axes = figure.add_subplot()  # one for all, since the layout of many takes long
+    axes.imshow(canvas)
+    axes.set_axis_off()
     for i, answer in enumerate(answers):
-        tiles = [(answer.query, answer.caption, None)]
-        tiles += zip(answer.found, answer.captions, answer.is_right, strict=True)
-        for j, (image, caption, is_right) in enumerate(tiles):
-            axes = figure.add_subplot(len(answers), columns, i * columns + j + 1)
-            show(axes, image)
-            axes.set_title(caption if j else f"query: {caption}", fontsize=6)
-            frame(axes, None if is_right is None else FRAME[bool(is_right)])
+        top = i * (height + above) + above
+        axes.text(0, top - 1, f"query: {answer.caption}", fontsize=6)
+        found = zip(answer.captions, answer.is_right, strict=True)
+        for j, (caption, is_right) in enumerate(found, start=1):
+            left = j * (width + between)
+            axes.text(left, top - 1, caption, fontsize=6)
+            corner = (left - 0.5, top - 0.5)  # a pixel's centre is drawn at its number
+            colour = FRAME[bool(is_right)]
+            axes.add_patch(Rectangle(corner, width, height, fill=False, color=colour, lw=2))
     figure.savefig(target, dpi=120)
 
 
-def show(axes, image: np.ndarray) -> None:
-    """uint8[h, w, c]; grey where it has one channel or two."""
-    shown = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=255)
+def tiled(rows: Sequence[Sequence[np.ndarray]], *, above: int, between: int) -> np.ndarray:
+    """uint8[H, W, 3]: images of one size in rows on white, with so many pixels above and between.
 
-
-def frame(axes, colour: str | None) -> None:
-    """No ticks, and a border of this colour."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(colour is not None)
-        spine.set_color(colour or "black")
-        spine.set_linewidth(2.5)
+    The tile of row i and column j begins at pixel (i + 1) * above + i * h, j * (w + between).
+    """
+    height, width = rows[0][0].shape[:2]
+    down, right = height + above, width + between
+    columns = max(map(len, rows))
+    canvas = np.full((down * len(rows), right * columns - between, 3), 255, np.uint8)
+    for i, images in enumerate(rows):
+        for j, image in enumerate(images):
+            shown = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
+            top, left = i * down + above, j * right
+            canvas[top : top + height, left : left + width] = shown
+    return canvas

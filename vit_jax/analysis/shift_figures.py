@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax.analysis.figures import new_figure
-from vit_jax.analysis.retrieval_figures import frame, show
+from vit_jax.analysis.retrieval_figures import tiled
 
 TILE = 1.0  # inches of an image's side
 BINS = 60
@@ -15,16 +15,19 @@ BINS = 60
 def draw_versions(
     versions: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], target: Path
 ) -> None:
-    """One row a name: uint8[h, w, c] images under the names of the columns."""
-    figure = new_figure(TILE * len(columns) + 1.2, TILE * len(versions) + 0.3)
-    grid = figure.subplots(len(versions), len(columns), squeeze=False)
-    for row, (name, images) in zip(grid, versions.items(), strict=True):
-        for axes, image in zip(row, images, strict=True):
-            show(axes, image)
-            frame(axes, None)
-        row[0].set_ylabel(name.replace("_", " "), rotation=0, ha="right", va="center", fontsize=7)
-    for axes, title in zip(grid[0], columns, strict=True):
-        axes.set_title(title, fontsize=7)
+    """One row a name: uint8[h, w, c] images of one size, under the names of the columns."""
+    height, width = next(iter(versions.values()))[0].shape[:2]
+    gap = max(1, width // 16)
+    canvas = tiled(list(versions.values()), above=gap, between=gap)
+    figure = new_figure(TILE * len(columns) + 1.2, TILE * height / width * len(versions) + 0.3)
+    axes = figure.add_subplot()
+    axes.imshow(canvas)
+    names = [name.replace("_", " ") for name in versions]
+    middles = gap + height / 2 + (height + gap) * np.arange(len(versions))
+    axes.set_yticks(middles, names, fontsize=7)
+    axes.set_xticks(width / 2 + (width + gap) * np.arange(len(columns)), columns, fontsize=7)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
     figure.savefig(target, dpi=120)
 
 

@@ -15,22 +15,22 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vit_jax.errors import InputError
-from vit_jax.evaluation.nearest import Neighbours, nearest, normalised
+from vit_jax.evaluation.nearest import Neighbours, nearest
 
 
 class Index:
     """Finds images by the cosine of the angle between representations; see nearest.py.
 
     Args:
-      features: one row an image; only their directions are kept.
-      label: positions in `class_names`.
+      features: one row an image; kept in single precision.
+      label: positions in `class_names`, one an image.
     """
 
     def __init__(
         self,
         features: Float[np.ndarray, "g r"],
         *,
-        label: Int[np.ndarray, " g"] | None = None,
+        label: Int[np.ndarray, " _"] | None = None,
         class_names: Sequence[str] = (),
     ):
         if not len(features):
@@ -40,7 +40,7 @@ class Index:
                 f"an index was given {len(features)} images and {len(label)} labels; allowed: as "
                 "many, or none."
             )
-        self.features = normalised(check_finite(features))
+        self.features = np.asarray(check_finite(features), np.float32)
         self.label, self.class_names = label, tuple(class_names)
 
     def __len__(self) -> int:

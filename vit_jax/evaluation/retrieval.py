@@ -25,15 +25,14 @@ from vit_jax.analysis.retrieval_figures import Answer, draw_answers
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of_mean
-from vit_jax.evaluation.index import Index, check_finite
+from vit_jax.evaluation.features import Examples, examples_of
+from vit_jax.evaluation.index import Index
 from vit_jax.evaluation.nearest import normalised
 from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
 
 GALLERY = "gallery"
 SHEET_COLUMNS = 8  # neighbours beside each query of the contact sheet
 AT_ONCE = 2**23  # similarities; with what ranks them some 300 MB
-
-Images = tuple[Float[np.ndarray, "n r"], Int[np.ndarray, " n"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,8 +81,8 @@ class Retrieval(Protocol):
         check(queries, gallery)
         is_own = gallery is queries
         found = score(
-            (queries.representation, queries.label),
-            (gallery.representation, gallery.label),
+            examples_of(queries),
+            examples_of(gallery),
             at=self.at,
             is_own=is_own,
         )
@@ -121,8 +120,8 @@ class Scores(NamedTuple):
 
 
 def score(
-    queries: Images,
-    gallery: Images,
+    queries: Examples,
+    gallery: Examples,
     *,
     at: tuple[int, ...],
     is_own: bool = False,
@@ -133,15 +132,14 @@ def score(
     Tested against torchmetrics' `RetrievalMAP` and `RetrievalHitRate`.
 
     Args:
-      queries, gallery: representations f[n, r] and labels int[n].
+      queries, gallery: q, and g of them.
       is_own: the queries are the gallery; none finds itself.
       at_once: similarities that are in memory together.
     """
-    (features, label), (_, gallery_label) = queries, gallery
     recall: dict[int, list[np.ndarray]] = {k: [] for k in at}
     precision, at_r, relevant = [], [], []
-    for rows, order in rankings(features, gallery[0], is_own=is_own, at_once=at_once):
-        is_hit = gallery_label[order] == label[rows, None]
+    for rows, order in rankings(queries.features, gallery.features, is_own=is_own, at_once=at_once):
+        is_hit = gallery.label[order] == queries.label[rows, None]
         for k, found in recall.items():
             found.append(is_hit[:, :k].any(axis=1))
         precision.append(average_precision(is_hit))
@@ -166,7 +164,7 @@ def rankings(
     differ with the number of queries, does not part images that are the same: these come in the
     order of the gallery.
     """
-    asked, known = (normalised(check_finite(x)).astype(np.float64) for x in (queries, gallery))
+    asked, known = (normalised(x).astype(np.float64) for x in (queries, gallery))
     step = max(1, at_once // len(known))
     for start in range(0, len(asked), step):
         rows = slice(start, min(start + step, len(asked)))
@@ -212,13 +210,7 @@ def precision_at_r(is_hit: Bool[np.ndarray, "q g"]) -> Float[np.ndarray, " q"]:
 
 
 def check(queries: SplitOutputs, gallery: SplitOutputs) -> None:
-    """Raises `InputError` for what has no single class, and for classes that are not the same."""
-    for outputs in (queries, gallery):
-        if outputs.label is None:
-            raise InputError(
-                f"the examples of {outputs.name} may have several labels; allowed for retrieval: "
-                "one each."
-            )
+    """Raises `InputError` for classes that are not the same, and where there is nothing to find."""
     if queries.class_names != gallery.class_names:
         raise InputError(
             f"the gallery {gallery.name} has other classes than {queries.name}; allowed: the same, "

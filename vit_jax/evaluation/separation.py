@@ -88,6 +88,7 @@ def _counts(inside, outside) -> tuple[Int[np.ndarray, " u"], Int[np.ndarray, " u
     return tuple(np.bincount(group, minlength=size) for group in groups)
 
 
-def _auroc_of_counts(inside: Int[np.ndarray, " u"], outside: Int[np.ndarray, " u"]) -> float:
+def _auroc_of_counts(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Of what `_counts` gives."""
     below = outside.cumsum() - outside
     return float((inside * (below + outside / 2)).sum() / (inside.sum() * outside.sum()))
