@@ -41,8 +41,8 @@ def draw_answers(answers: Sequence[Answer], target: Path) -> None:
     above, between = max(1, round(CAPTION * height)), max(1, round(BETWEEN * width))
     rows = [[answer.query, *answer.found] for answer in answers]
     canvas = tiled(rows, above=above, between=between)
-    size = canvas.shape[1] / (width + between), canvas.shape[0] / (height + above)
-    figure = new_figure(TILE * size[0], TILE * (1 + CAPTION) * size[1])
+    inches = TILE / width
+    figure = new_figure(*(inches * pixels for pixels in canvas.shape[1::-1]))
     axes = figure.add_subplot()  # one for all, since the layout of many takes long
     axes.imshow(canvas)
     axes.set_axis_off()

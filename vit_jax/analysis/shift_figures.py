@@ -10,6 +10,7 @@ from vit_jax.analysis.retrieval_figures import tiled
 
 TILE = 1.0  # inches of an image's side
 BINS = 60
+COLUMNS = 3  # of panels
 
 
 def draw_versions(
@@ -19,7 +20,7 @@ def draw_versions(
     height, width = next(iter(versions.values()))[0].shape[:2]
     gap = max(1, width // 16)
     canvas = tiled(list(versions.values()), above=gap, between=gap)
-    figure = new_figure(TILE * len(columns) + 1.2, TILE * height / width * len(versions) + 0.3)
+    figure = new_figure(TILE * len(columns) + 1.6, TILE * height / width * len(versions) + 0.4)
     axes = figure.add_subplot()
     axes.imshow(canvas)
     names = [name.replace("_", " ") for name in versions]
@@ -56,9 +57,11 @@ def draw_scores(
       scores: score -> source -> values.
       titles: of the panels.
     """
-    figure = new_figure(3.6 * len(scores), 2.8)
+    columns = min(len(scores), COLUMNS)
+    rows = -(-len(scores) // columns)
+    figure = new_figure(3.6 * columns, 2.8 * rows)
     for i, (name, sources) in enumerate(scores.items()):
-        axes = figure.add_subplot(1, len(scores), i + 1)
+        axes = figure.add_subplot(rows, columns, i + 1)
         edges = np.histogram_bin_edges(np.concatenate(list(sources.values())), BINS)
         for source, values in sources.items():
             shares = np.histogram(values, edges)[0] / len(values)

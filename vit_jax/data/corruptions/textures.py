@@ -49,7 +49,7 @@ def frost_texture(height: int, width: int, channels: int, rng: np.random.Generat
     Crests of fractal heights stand for the crystals; overall brightness, contrast and tint are
     drawn like those of the photographs.
     """
-    crests = 1 - abs(2 * cloud(height, width, rng, decay=1.5) - 1)
+    crests = (1 - abs(2 * cloud(height, width, rng, decay=1.3) - 1)) ** 2
     crests = (crests - crests.mean()) / max(crests.std(), np.finfo(np.float64).eps)
     grey = rng.uniform(*_LEVELS) + _DEVIATION * crests
     tint = np.ones(1) if channels == 1 else np.array(_TINT)
