@@ -8,7 +8,7 @@ whose l2 is 1 / C of scikit-learn's LogisticRegression; the bias b has no penalt
 of all examples are one jitted call, which the devices of this host share, in float32; SciPy's
 L-BFGS-B takes the steps from zero, in float64. It stops as soon as no component of the gradient of
 the objective divided by n is more than GRADIENT, or a step lowers that by less than PROGRESS, which
-is about what float32 can tell, or after `max_iterations`, CLIP's 1,000.
+is about what float32 can tell of it, or after `max_iterations`, CLIP's 1,000.
 
 The penalty is chosen as CLIP chooses it, by a binary search over its exponent: 10^-6, 10^-4, ...,
 10^6 first, and then the neighbours of the best one at half the distance, down to an eighth of a
@@ -34,7 +34,7 @@ from vit_jax.evaluation.features import Examples
 from vit_jax.evaluation.linear_classifier import LinearClassifier, Scale, Solver, accuracy, best_of
 
 GRADIENT = 1e-6
-PROGRESS = 1e-8
+PROGRESS = 1e-7
 EXPONENTS = (-6.0, 6.0)
 FIRST_DISTANCE = 2.0  # decades
 LAST_DISTANCE = 1 / 8
