@@ -155,18 +155,24 @@ def load(source: str | Path, *, mesh: Mesh | None = None, **settings: Any) -> Re
 
 
 def splits(
-    restored: Restored, *, origin: pipeline.Origin | None = None, **reading: Any
+    restored: Restored,
+    *,
+    origin: pipeline.Origin | None = None,
+    training_split: str | None = None,
+    **reading: Any,
 ) -> pipeline.Splits:
     """What a restored model can be evaluated on, as the share of this process.
 
     Args:
       origin: in place of the training's.
+      training_split: of that origin, in place of the training's.
       **reading: settings of `pipeline.EvalData`.
     """
     share, info = hosts.share_of_batch(restored.learner.mesh), restored.learner.info
+    is_own = origin in (None, restored.origin)
     return pipeline.Splits(
         origin=origin or restored.origin,
-        training_split=restored.training_split if origin in (None, restored.origin) else None,
+        training_split=training_split or (restored.training_split if is_own else None),
         preprocessing=info.preprocessing,
         class_names=info.class_names,
         reading=dict(process_index=share.index, process_count=share.count, **reading),

@@ -185,7 +185,6 @@ def test_settings_out_of_range_are_refused(given, message):
         (split(clusters(5, 6, k=K), K), "k is 20, but there are 5 neighbours"),
         (split(TRAIN, K + 1), "train has 8 classes and test others, 7; allowed: the same"),
         (split((TRAIN[0] * np.nan, TRAIN[1]), K), "features of train are not all finite"),
-        (split((TRAIN[0], None), K), "train has no label or several"),
     ],
 )
 def test_what_cannot_vote_is_refused(train, message):

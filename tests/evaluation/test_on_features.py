@@ -140,7 +140,10 @@ def test_a_suite_needs_no_data_of_the_models(learner, state):
 @pytest.mark.parametrize(
     "entry, message",
     [
-        (dict(TRANSFER, split="test"), "config.evals.x has unknown key split; allowed: tasks"),
+        (
+            dict(TRANSFER, split="test"),
+            "config.evals.x has unknown key split; allowed: tasks, entries",
+        ),
         (dict(protocol="knn", split="test", shots=(5,)), "unknown key shots; allowed: train, k"),
         (dict(protocol="knn", split="test", k="20"), "config.evals.x.k is '20'; allowed"),
         (dict(protocol="knn", split="test", source="digits"), "learns from training examples"),
