@@ -142,7 +142,7 @@ def test_a_suite_needs_no_data_of_the_models(learner, state):
     [
         (
             dict(TRANSFER, split="test"),
-            "config.evals.x has unknown key split; allowed: tasks, entries",
+            "x has unknown key split; allowed: tasks, entries",
         ),
         (dict(protocol="knn", split="test", shots=(5,)), "unknown key shots; allowed: train, k"),
         (dict(protocol="knn", split="test", k="20"), "config.evals.x.k is '20'; allowed"),
