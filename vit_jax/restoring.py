@@ -179,25 +179,6 @@ def splits(
     )
 
 
-def score(
-    restored: Restored,
-    *,
-    origin: pipeline.Origin | None = None,
-    split: str,
-    batch_size: int,
-    max_objects: int | None = None,
-    skip_bad_examples: bool = False,
-) -> dict[str, float]:
-    """The task's metrics on any split of any source, preprocessed as in the training."""
-    votes = agreement.Votes()
-    with agreement.together():
-        reading = dict(max_objects=max_objects, skip_bad_examples=skip_bad_examples)
-        found = splits(restored, origin=origin, **reading)
-        builder = Builder(restored.learner, found, votes, batch_size=batch_size)
-        evaluator = builder.build(split, {"split": split})
-    return evaluator.run(restored.state, stop_requested=votes)
-
-
 class Features(NamedTuple):
     """What a model's head reads, of each example of a split, in the split's order."""
 

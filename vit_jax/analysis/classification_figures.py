@@ -65,7 +65,7 @@ def draw_reliability(panels: Mapping[str, Reliability], target: Path) -> None:
         upper.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         upper.title.set_fontsize(9)
         lower.stairs(found.count / found.count.sum(), found.edges, fill=True, color="grey")
-        lower.set(xlabel="confidence", ylabel="share of examples")
+        lower.set(xlabel="confidence", ylabel="share")
         for one in (upper, lower):
             one.grid(alpha=0.3)
     figure.savefig(target, dpi=DPI)

@@ -92,18 +92,17 @@ class Calibration(Protocol):
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         test = outputs[TEST]
         found = {"": self._measured(test.logits, test.label)}
-        metrics: dict[str, float] = {}
+        fitted: dict[str, float] = {}
         if self.fit is not None:
             held_out = outputs[FIT]
-            metrics["temperature"] = temperature = fit_temperature(held_out.logits, held_out.label)
+            fitted["temperature"] = temperature = fit_temperature(held_out.logits, held_out.label)
             found["_scaled"] = self._measured(test.logits / temperature, test.label)
-        for ending, one in found.items():
-            metrics |= {f"{name}{ending}": value for name, value in one.metrics.items()}
+        metrics = {f"{n}{e}": v for e, one in found.items() for n, v in one.metrics.items()}
         titles = {"": "as the model tells", "_scaled": "after temperature scaling"}
         panels = {titles[ending]: one.reliability for ending, one in found.items()}
         draw = classification_figures.draw_reliability
         return Report(
-            metrics=metrics,
+            metrics=metrics | fitted,
             intervals={f"{n}{e}": i for e, one in found.items() for n, i in one.intervals.items()},
             tables={f"bins{e}": one.reliability._asdict() for e, one in found.items()},
             pictures={"reliability.png": functools.partial(draw, panels)},
