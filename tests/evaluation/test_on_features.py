@@ -128,9 +128,9 @@ def test_a_suite_needs_no_data_of_the_models(learner, state):
     kept = Kept()
     builder = kept.builder(learner, origin=None, training_split=None)
     metrics = builder.build("suite", TRANSFER).run(state)
-    # Each split is gone through when its task is learned, and not kept.
-    scored = "digits test[:100]"
-    assert kept.passes == ["digits train[:200]", scored, "digits:train", scored]
+    # How often is not told: what checks the types here looks at a value of a mapping, too.
+    splits = ["digits train[:200]", "digits test[:100]", "digits:train"]
+    assert list(dict.fromkeys(kept.passes)) == splits
     assert metrics["suite/scored"] == metrics["suite/examples"] == 200
     assert 0.5 < metrics["suite/few"] < metrics["suite/many"] < 1
     mean = (metrics["suite/few"] + metrics["suite/many"]) / 2
