@@ -34,6 +34,13 @@ def load_torchvision():
     return pytest.importorskip("torchvision", reason="needs torchvision: see .ci/run")
 
 
+def load_torchmetrics():
+    """Without its image metrics' torchvision, or with one for another torch."""
+    torch = load_torch()
+    _allow_foreign_torchvision(torch)
+    return pytest.importorskip("torchmetrics", reason="needs torchmetrics: see .ci/run")
+
+
 def load_tensorflow():
     return pytest.importorskip("tensorflow", reason="needs tensorflow-cpu: see .ci/run")
 

@@ -164,7 +164,7 @@ def test_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")  # root, as tests may run, is never refused
 
-    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
     with pytest.raises(InputError, match="cannot be written \\(Permission denied\\)"):
         check_writable(tmp_path)
 

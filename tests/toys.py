@@ -77,6 +77,13 @@ def new_state(task, tx, batch, *, seed=0, ema=False):
     )
 
 
+def empty_state(step=0):
+    """Of nothing but a step."""
+    return TrainState(
+        step=np.int32(step), rng=None, params={}, opt_state=(), model_state={}, task_state={}
+    )
+
+
 def normal(*shape, seed=0, scale=1.0):
     """Gaussian noise made by NumPy, which compiles nothing."""
     return jnp.asarray(np.random.default_rng(seed).normal(0, scale, shape), jnp.float32)

@@ -2,58 +2,134 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.core import Batch, TrainState
+from vit_jax.analysis import cost
+from vit_jax.core import Batch, Outputs, Task, TrainState
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.evaluation import PROTOCOLS
 from vit_jax.evaluation.passes import Passes, Rows
-from vit_jax.evaluation.protocol import Protocol, Report, Request
+from vit_jax.evaluation.protocol import Report, Request
 from vit_jax.evaluation.runner import Evaluator, ProtocolEvaluator
-from vit_jax.learner import Learner
+from vit_jax.evaluation.throughput import Throughput, ThroughputEvaluator
+from vit_jax.learner import Learner, abstract_rows
+from vit_jax.tasks.classification import Classification
 from vit_jax.train import hosts, sharding
 from vit_jax.train.agreement import Votes
 from vit_jax.workdir import Workdir, write_json
 
-AnyEvaluator = Evaluator | ProtocolEvaluator
+T = TypeVar("T")
+AnyEvaluator = Evaluator | ProtocolEvaluator | ThroughputEvaluator
+Keep = Callable[[str, Report], None]
+# Wraps the batches of a split on the devices, e.g. to show how far they are.
+Watch = Callable[[pipeline.EvalData, Iterator[Batch]], Iterator[Batch]]
+
 TASK = "task"  # the task's own loss and metrics, in place of a protocol
+THROUGHPUT = "throughput"
+KINDS: dict[str, Any] = {TASK: None, **PROTOCOLS, THROUGHPUT: Throughput}
+
+
+class Entry(NamedTuple):
+    """What is to be measured.
+
+    Attributes:
+      name: prefix of the metrics.
+      section: as in `config.evals`.
+      where: it stands, for messages.
+    """
+
+    name: str
+    section: Mapping[str, Any]
+    where: str
+
+    @classmethod
+    def of_config(cls, name: str, section: Mapping[str, Any]) -> "Entry":
+        return cls(name, section, f"config.evals.{name}")
+
+
+def check_names(
+    protocols: Sequence[str], settings: Mapping[str, Any], *, also: Sequence[str] = ()
+) -> None:
+    """Raises `InputError` for what is no protocol, and for settings of one that is not asked for.
+
+    Args:
+      also: further names that would have been allowed.
+    """
+    for name in protocols:
+        sections.choose(KINDS | dict.fromkeys(also), name, where="--protocol")
+    for name in settings:
+        sections.choose(dict.fromkeys(protocols), name, where="a setting's --protocol")
+
+
+def entries(
+    protocols: Sequence[str],
+    splits: Sequence[str],
+    *,
+    settings: Mapping[str, Mapping[str, Any]],
+    common: Mapping[str, Any],
+) -> list[Entry]:
+    """Each protocol on each split: 'SPLIT/PROTOCOL', or 'SPLIT' for the task's own metrics.
+
+    One that brings its data is there once, as 'PROTOCOL'.
+
+    Args:
+      settings: of each protocol, by name.
+      common: of all.
+    """
+    alone = [name for name in protocols if getattr(KINDS[name], "brings_data", False)]
+    return [
+        Entry(
+            split if protocol == TASK else f"{split}/{protocol}",
+            {"protocol": protocol, "split": split, **common, **settings.get(protocol, {})},
+            f"--{protocol}",
+        )
+        for split in dict.fromkeys(splits)
+        for protocol in protocols
+        if protocol not in alone
+    ] + [
+        Entry(name, {"protocol": name, **common, **settings.get(name, {})}, f"--{name}")
+        for name in alone
+    ]
 
 
 def of_run(
-    entries: Mapping[str, Mapping[str, Any]],
+    evals: Mapping[str, Mapping[str, Any]],
     learner: Learner,
     data: pipeline.DataSet,
     votes: Votes,
     workdir: str | Path,
 ) -> list[AnyEvaluator]:
     """All of `config.evals`; tables and pictures of protocols go to WORKDIR/evaluations/NAME."""
-    keep = functools.partial(write_report, Workdir.at(workdir).evaluations)
-    builder = Builder(learner, data.splits, votes, batch_size=data.train.batch_size, keep=keep)
-    return [builder.build(name, entry) for name, entry in entries.items()]
+    builder = Builder(
+        learner,
+        data.splits,
+        votes,
+        batch_size=data.train.batch_size,
+        keep=functools.partial(write_report, Workdir.at(workdir).evaluations),
+        last_step=learner.num_steps,
+    )
+    return [builder.build(name, entry) for name, entry in evals.items()]
 
 
-def write_report(folder: Path, name: str, report: Report) -> None:
-    """FOLDER/NAME/report.json and pictures, in place of those of an earlier step."""
-    if not hosts.is_first():
-        return
-    target = folder / name
-    target.mkdir(parents=True, exist_ok=True)
-    found = {
-        "metrics": report.metrics,
-        "intervals": {name: found._asdict() for name, found in report.intervals.items()},
-        "tables": report.tables,
-    }
-    write_json(target / "report.json", found)
-    for picture, draw in report.pictures.items():
-        draw(target / picture)
+def measure(
+    evaluators: Sequence[AnyEvaluator], state: TrainState, votes: Votes
+) -> dict[str, float] | None:
+    """What all of them find of a state; None if stopped."""
+    results: dict[str, float] = {}
+    for evaluator in evaluators:
+        found = evaluator.run(state, stop_requested=votes)
+        if found is None:
+            return None
+        results |= found
+    return results
 
 
 class Builder:
@@ -63,6 +139,8 @@ class Builder:
       splits: what is evaluated on, as the share of this process.
       batch_size: of an entry that has none.
       keep: takes each protocol's report, e.g. to write it to files.
+      last_step: of the run, when all are due; None where all are due whenever they are asked.
+      watch: see `Watch`.
     """
 
     def __init__(
@@ -72,30 +150,65 @@ class Builder:
         votes: Votes,
         *,
         batch_size: int,
-        keep: Callable[[str, Report], None] = lambda name, report: None,
+        keep: Keep = lambda name, report: None,
+        last_step: int | None = None,
+        watch: Watch = lambda data, batches: batches,
     ):
         self._learner, self._splits, self._votes = learner, splits, votes
-        self._batch_size, self._keep = batch_size, keep
+        self._batch_size, self._keep, self._last_step = batch_size, keep, last_step
+        self._watch = watch
         self.passes = Passes(open_data=self.open_data, run=self._run)
-        self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
         self._opened: dict[str, pipeline.EvalData] = {}
+        self._gives: dict[str, list[str]] = {}
+        self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
 
-    def build(self, name: str, section: Mapping[str, Any]) -> AnyEvaluator:
-        """One entry of `config.evals`."""
-        where, given = f"config.evals.{name}", dict(section)
+    def build(
+        self, name: str, section: Mapping[str, Any], *, where: str | None = None
+    ) -> AnyEvaluator:
+        """One entry of `config.evals`; `where` it stands, for messages."""
+        where, given = where or f"config.evals.{name}", dict(section)
         chosen = given.pop("protocol", TASK)
+        kind = sections.choose(KINDS, chosen, where=f"{where}.protocol")
         if chosen == TASK:
-            entry = sections.call(pipeline.EvalSettings, given, where=where)
-            data = self.open_data(Request(settings=entry))
-            return self._learner.evaluator(name, data, self._votes, every_steps=entry.every_steps)
-        kind = sections.choose({TASK: None, **PROTOCOLS}, chosen, where=f"{where}.protocol")
+            return self._task(name, given, where)
+        if chosen == THROUGHPUT:
+            return self._throughput(name, given, where)
         entry, protocol = split_entry(kind, given, where=where)
-        return ProtocolEvaluator(
+        evaluator = ProtocolEvaluator(
             name=name,
             protocol=protocol,
             requests=protocol.requests(entry, self._splits.training_split),
             passes=self.passes,
             every_steps=entry.every_steps,
+            last_step=self._last_step,
+            keep=self._keep,
+        )
+        for request in evaluator.requests.values():
+            self._check_reads(self.passes.data(request), protocol.reads, f"{where}: {chosen}")
+        return evaluator
+
+    def _task(self, name: str, given: dict[str, Any], where: str) -> Evaluator:
+        entry = sections.call(pipeline.EvalSettings, given, where=where)
+        data, task = self.open_data(Request(settings=entry)), self._learner.task
+        if isinstance(task, Classification):
+            self._check_reads(data, ("logits",), f"{where}: the metrics of the task")
+        found = self._learner.evaluator(name, data, self._votes, every_steps=entry.every_steps)
+        return dataclasses.replace(found, batches=functools.partial(self._batches, data))
+
+    def _throughput(self, name: str, given: dict[str, Any], where: str) -> ThroughputEvaluator:
+        entry, settings = split_entry(Throughput, given, where=where)
+        data, learner = self.open_data(Request(settings=entry)), self._learner
+        peak = cost.peak_flops(jax.devices()[0])
+        flops = learner.flops_per_example() / cost.TRAINING_FACTOR if peak else None
+        return ThroughputEvaluator(
+            name=name,
+            every_steps=entry.every_steps,
+            settings=settings,
+            batches=functools.partial(learner.device_batches, data, self._votes),
+            batch_size=data.batch_size,
+            num_examples=data.num_examples,
+            forward=learner.compile(functools.partial(predict, learner.task)),
+            mfu_of_one=flops / (peak * jax.device_count()) if peak else None,
             keep=self._keep,
         )
 
@@ -111,6 +224,9 @@ class Builder:
             )
         return dataclasses.replace(self._opened[key], transform=request.transform)
 
+    def _batches(self, data: pipeline.EvalData) -> Iterator[Batch]:
+        return self._watch(data, self._learner.device_batches(data, self._votes))
+
     def _run(
         self, state: TrainState, data: pipeline.EvalData, reads: tuple[str, ...]
     ) -> Iterator[Rows]:
@@ -118,20 +234,29 @@ class Builder:
         if reads not in self._compiled:
             self._compiled[reads] = self._learner.compile(self._outputs(reads))
         state = state.replace(opt_state=())  # which need not travel into the compiled call
-        for batch in self._learner.device_batches(data, self._votes):
+        for batch in self._batches(data):
             yield jax.tree.map(np.asarray, self._compiled[reads](state, batch))
+
+    def _check_reads(self, data: pipeline.EvalData, reads: Sequence[str], where: str) -> None:
+        """Raises `InputError` where the model gives no such output of examples like these."""
+        learner, key = self._learner, repr(data.spec)
+        if key not in self._gives:  # a trace takes a tenth of a second and more
+            batch = abstract_rows(data.spec, learner.round_up(1))
+            forward = functools.partial(predict, learner.task)
+            shapes = jax.eval_shape(forward, learner.abstract_state(), batch)
+            self._gives[key] = [name for name, shape in shapes.items() if shape is not None]
+        if missing := [name for name in reads if name not in self._gives[key]]:
+            raise InputError(
+                f"{where} reads {', '.join(missing)}, but this model gives "
+                f"{', '.join(self._gives[key])} alone; allowed: a model "
+                f"{'with a head' if 'logits' in missing else 'that does'}, or another protocol."
+            )
 
     def _outputs(self, reads: tuple[str, ...]) -> Callable[[TrainState, Batch], Any]:
         task, everywhere = self._learner.task, sharding.replicated(self._learner.mesh)
 
         def outputs(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-            found = task.predict(state.variables(averaged=True), batch, state.rng)
-            if missing := [name for name in reads if found.get(name) is None]:
-                raise InputError(
-                    f"an evaluation reads {missing[0]}, but {type(task).__name__} gives "
-                    f"{', '.join(n for n in found if found[n] is not None)}; allowed: protocols "
-                    "that read these."
-                )
+            found = predict(task, state, batch)
             rows = {name: found[name].astype(jnp.float32) for name in reads}
             names = ("index", "mask", "label", "labels")
             rows |= {name: batch[name] for name in names if name in batch}
@@ -140,20 +265,53 @@ class Builder:
         return outputs
 
 
+def predict(task: Task, state: TrainState, batch: Batch) -> Outputs:
+    """With the averaged weights where the run keeps them."""
+    return task.predict(state.variables(averaged=True), batch, state.rng)
+
+
 def split_entry(
-    kind: type[Protocol], given: Mapping[str, Any], *, where: str
-) -> tuple[pipeline.EvalSettings, Protocol]:
-    """An entry's keys, to the one that takes them."""
-    own = [field.name for field in dataclasses.fields(kind)]
-    common = [field.name for field in dataclasses.fields(pipeline.EvalSettings)]
-    fixed = {}
-    if kind.brings_data:
-        common, fixed = ["every_steps", "batch_size", "data_dir"], {"split": "test"}
+    kind: Callable[..., T], given: Mapping[str, Any], *, where: str
+) -> tuple[pipeline.EvalSettings, T]:
+    """An entry's keys, to the one that takes them: every evaluation, or this kind of them."""
+    own, common = (
+        [field.name for field in dataclasses.fields(one)] for one in (kind, pipeline.EvalSettings)
+    )
+    fixed: dict[str, Any] = {}
+    if getattr(kind, "brings_data", False):
+        common, fixed = ["every_steps", "batch_size", "data_dir"], {"split": ""}
     if unknown := [key for key in given if key not in own + common]:
         raise InputError(
-            f"{where} has unknown key {', '.join(unknown)}; allowed: {', '.join(own + common)}."
+            f"{where} has unknown key {', '.join(unknown)}; allowed: {', '.join(own) or 'none'} of "
+            f"the protocol's own, and of every evaluation {', '.join(common)}."
         )
     entry = {key: value for key, value in given.items() if key not in own}
     rest = {key: value for key, value in given.items() if key in own}
     settings = sections.call(pipeline.EvalSettings, entry, where=where, **fixed)
     return settings, sections.call(kind, rest, where=where)
+
+
+def write_report(folder: Path, name: str, report: Report) -> None:
+    """FOLDER/NAME/report.json and pictures, in place of those of an earlier step."""
+    if not hosts.is_first():
+        return
+    target = folder / name
+    target.mkdir(parents=True, exist_ok=True)
+    found = {
+        **report.about,
+        "metrics": report.metrics,
+        "intervals": {name: found._asdict() for name, found in report.intervals.items()},
+        "tables": report.tables,
+    }
+    write_json(target / "report.json", plain(found))
+    for picture, draw in report.pictures.items():
+        draw(target / picture)
+
+
+def plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -155,41 +155,28 @@ def load(source: str | Path, *, mesh: Mesh | None = None, **settings: Any) -> Re
 
 
 def splits(
-    restored: Restored, *, origin: pipeline.Origin | None = None, **reading: Any
+    restored: Restored,
+    *,
+    origin: pipeline.Origin | None = None,
+    training_split: str | None = None,
+    **reading: Any,
 ) -> pipeline.Splits:
     """What a restored model can be evaluated on, as the share of this process.
 
     Args:
       origin: in place of the training's.
+      training_split: of that origin, in place of the training's.
       **reading: settings of `pipeline.EvalData`.
     """
     share, info = hosts.share_of_batch(restored.learner.mesh), restored.learner.info
+    is_own = origin in (None, restored.origin)
     return pipeline.Splits(
         origin=origin or restored.origin,
-        training_split=restored.training_split if origin in (None, restored.origin) else None,
+        training_split=training_split or (restored.training_split if is_own else None),
         preprocessing=info.preprocessing,
         class_names=info.class_names,
         reading=dict(process_index=share.index, process_count=share.count, **reading),
     )
-
-
-def score(
-    restored: Restored,
-    *,
-    origin: pipeline.Origin | None = None,
-    split: str,
-    batch_size: int,
-    max_objects: int | None = None,
-    skip_bad_examples: bool = False,
-) -> dict[str, float]:
-    """The task's metrics on any split of any source, preprocessed as in the training."""
-    votes = agreement.Votes()
-    with agreement.together():
-        reading = dict(max_objects=max_objects, skip_bad_examples=skip_bad_examples)
-        found = splits(restored, origin=origin, **reading)
-        builder = Builder(restored.learner, found, votes, batch_size=batch_size)
-        evaluator = builder.build(split, {"split": split})
-    return evaluator.run(restored.state, stop_requested=votes)
 
 
 class Features(NamedTuple):

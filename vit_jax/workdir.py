@@ -19,6 +19,7 @@ import dataclasses
 import fcntl
 import json
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,9 @@ def check_writable(folder: Path) -> None:
     """Makes the folder and proves that files can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write_test"
-        probe.write_text("")
-        probe.unlink()
+        # Of a name of its own: several processes may ask at the same time.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write_test_"):
+            pass
     except OSError as error:
         raise InputError(
             f"the folder {folder} cannot be written ({error.strerror}); allowed: a folder with "

@@ -1,15 +1,23 @@
 """Pictures of runs and predictions, as PNG files."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vit_jax.train.sinks import read_metrics
 
+MOST_COLUMNS = 4  # of panels
+MOST_OF_PROTOCOLS = 9  # panels; the rest is in metrics.jsonl
+OF_TRAINING = ("train", "speed", "memory")  # what stands before their metrics
+# Metrics that have a panel anyway, or that all but repeat one.
+ELSEWHERE = ("loss", "top1", "top5", "learning_rate")
+COUNTS = ("scored", "examples", "unreadable")
+
 
 def draw_curves(metrics: Path, target: Path) -> bool:
-    """Draws loss, accuracy and learning rate over the steps of a metrics.jsonl.
+    """Draws loss, accuracy, learning rate and protocols' metrics over the steps of a metrics.jsonl.
 
     Returns False, and draws nothing, where there is nothing to draw yet.
     """
@@ -25,15 +33,19 @@ def draw_curves(metrics: Path, target: Path) -> bool:
         "top-1 accuracy": [name for name in series if name.endswith("/top1")],
         "learning rate": [name for name in series if name.endswith("/learning_rate")],
     }
+    panels |= protocol_panels(series)
     panels = {title: names for title, names in panels.items() if names}
     if not panels:
         return False
-    figure = new_figure(4 * len(panels), 3.2)
+    columns = min(len(panels), MOST_COLUMNS)
+    rows = -(-len(panels) // columns)
+    figure = new_figure(4 * columns, 3.2 * rows)
     for i, (title, names) in enumerate(panels.items()):
-        axes = figure.add_subplot(1, len(panels), i + 1)
+        axes = figure.add_subplot(rows, columns, i + 1)
         for name in names:
             marker = "" if name.startswith("train/") else "o"
-            axes.plot(*series[name], label=name.split("/")[0], marker=marker, markersize=3)
+            label = name.rpartition("/")[0]
+            axes.plot(*series[name], label=label, marker=marker, markersize=3)
         axes.set_title(title)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
@@ -41,6 +53,16 @@ def draw_curves(metrics: Path, target: Path) -> bool:
             axes.legend()
     figure.savefig(target, dpi=120)
     return True
+
+
+def protocol_panels(names: Iterable[str]) -> dict[str, list[str]]:
+    """By metric, what only evaluations by protocols measure: 'calibration/ece', 'ood/auroc', ..."""
+    panels: dict[str, list[str]] = {}
+    for name in names:
+        head, _, metric = name.rpartition("/")
+        if head and head not in OF_TRAINING and metric not in (*ELSEWHERE, *COUNTS):
+            panels.setdefault(metric, []).append(name)
+    return dict(itertools.islice(panels.items(), MOST_OF_PROTOCOLS))
 
 
 def draw_predictions(

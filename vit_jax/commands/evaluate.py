@@ -1,81 +1,234 @@
-"""python -m vit_jax evaluate --workdir=DIR [--checkpoint=last|best|STEP] [--split=test ...]"""
+"""python -m vit_jax evaluate --workdir=DIR|--weights=SOURCE [--protocol=NAME] [--split=NAME] ...
+
+Measures a checkpoint of a run, or published weights, by one protocol or several, which share one
+pass through each split. A protocol's settings are --NAME.KEY=VALUE, e.g. --calibration.bins=20.
+"""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from vit_jax import xla_flags
 from vit_jax.commands import parsing, processes
+from vit_jax.errors import InputError
+
+CONFIG = "config"  # in place of a protocol: what the run's config.evals name
 
 
 def main(arguments: list[str]) -> int:
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    flags.DEFINE_string("checkpoint", "last", "last, best or a step", flag_values=values)
-    flags.DEFINE_multi_string(
-        "split", [], "split to score; by default those of the run's config", flag_values=values
-    )
-    flags.DEFINE_string("source", None, "another data source, e.g. folder:DIR", flag_values=values)
-    flags.DEFINE_string("data_dir", None, "where TFDS data sets are", flag_values=values)
-    flags.DEFINE_string("image_key", None, "the image's name there", flag_values=values)
-    flags.DEFINE_string("label_key", None, "the label's name there", flag_values=values)
-    flags.DEFINE_string(
-        "labels",
-        None,
-        "other labels: classes, numbers, classes:TABLE or real:TABLE, see data/sources/remap.py",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("batch_size", 256, "examples at a time", lower_bound=1, flag_values=values)
-    flags.DEFINE_bool("skip_bad_examples", False, "leave unreadable ones out", flag_values=values)
-    flags.DEFINE_string("output", None, "JSON file for the metrics", flag_values=values)
-    processes.define_flags(values)
+    settings, arguments = parsing.take_sections(arguments)
+    values = define_flags()
     parsing.reject_positional(parsing.parse(values, "evaluate", arguments, doc=__doc__))
-    workdir = parsing.require(values, "workdir")
-
+    check_flags(values)
     xla_flags.prefer_batches()
     with processes.connected(values):
-        _evaluate(workdir, values)
+        evaluate(values, settings)
     return 0
 
 
-def _evaluate(workdir: str, values: flags.FlagValues) -> None:
+def define_flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+
+    def text(name: str, told: str, default: str | None = None) -> None:
+        flags.DEFINE_string(name, default, told, flag_values=values)
+
+    text("workdir", "folder of a run")
+    text("checkpoint", "last, best or a step, of a run", "last")
+    text("weights", "in place of a run: a file, a folder, hf:owner/name or a URL")
+    text("architecture", "timm's name, for weights whose file does not tell it")
+    flags.DEFINE_integer(
+        "image_size", None, "of the images, where the weights are to see another size than theirs",
+        lower_bound=1, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_multi_string(
+        "protocol",
+        [],
+        "what is measured: task (the task's own metrics; the default), config (all that the run's "
+        "config.evals name), or a protocol of vit_jax/evaluation",
+        flag_values=values,
+    )
+    flags.DEFINE_multi_string(
+        "split", [], "split to score; by default those of the run's config", flag_values=values
+    )
+    text("training_split", "of which protocols learn; by default the run's own")
+    text("source", "another data source, e.g. folder:DIR")
+    text("data_dir", "where TFDS data sets are")
+    text("image_key", "the image's name there")
+    text("label_key", "the label's name there")
+    text(
+        "labels",
+        "other labels: classes, numbers, order, classes:TABLE or real:TABLE, see "
+        "data/sources/remap.py",
+    )
+    flags.DEFINE_integer("batch_size", 256, "examples at a time", lower_bound=1, flag_values=values)
+    flags.DEFINE_bool("skip_bad_examples", False, "leave unreadable ones out", flag_values=values)
+    text("reports", "folder for tables and pictures; by default a run's WORKDIR/evaluations")
+    text("output", "JSON file for the metrics")
+    processes.define_flags(values)
+    return values
+
+
+def check_flags(values: flags.FlagValues) -> None:
+    """Raises `InputError` for flags that are missing or contradict each other."""
+    if values.workdir is None and values.weights is None:
+        raise InputError("--workdir is missing; allowed: it, or --weights.")
+    if values.workdir is not None and values.weights is not None:
+        raise InputError("--workdir and --weights are given; allowed: one of them.")
+    needs = {"checkpoint": "workdir", "architecture": "weights", "image_size": "weights"}
+    for name, other in needs.items():
+        if values[name].present and values[other].value is None:
+            raise InputError(f"--{name} is given; allowed: with --{other}.")
+    if values.weights is not None and values.source is None:
+        raise InputError("--source is missing: weights bring no data; allowed: e.g. folder:DIR.")
+    if CONFIG in values.protocol:
+        _check_configured(values)
+
+
+def _check_configured(values: flags.FlagValues) -> None:
+    """`config.evals` names its data itself."""
+    if values.weights is not None:
+        raise InputError("--protocol=config is of a run; allowed: with --workdir.")
+    own = ("split", "source", "image_key", "label_key", "labels", "training_split")
+    given = [name for name in own if values[name].present]
+    if given and set(values.protocol) == {CONFIG}:
+        raise InputError(
+            f"--{given[0]} is given, but config.evals has its own; allowed: without it, or with "
+            "another --protocol."
+        )
+
+
+def evaluate(values: flags.FlagValues, settings: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    from vit_jax import evaluators
+    from vit_jax.commands import measured
+    from vit_jax.train import agreement, hosts
+
+    votes, reports = agreement.Votes(), {}
+    protocols = list(dict.fromkeys(values.protocol)) or [evaluators.TASK]
+    with agreement.together():
+        evaluators.check_names([p for p in protocols if p != CONFIG], settings, also=(CONFIG,))
+        folder = report_folder(values)
+        make_folders(values, folder if set(protocols) - {evaluators.TASK} else None)
+    restored = restore(values)
+
+    def keep(name: str, report: Any) -> None:
+        reports[name] = report
+        if folder is not None:
+            evaluators.write_report(folder, name, report)
+
+    with measured.watching(Console(stderr=True, quiet=not hosts.is_first())) as watch:
+        with agreement.together():
+            builder = evaluators.Builder(
+                restored.learner,
+                splits_of(restored, values),
+                votes,
+                batch_size=values.batch_size,
+                keep=keep,
+                watch=watch,
+            )
+            entries = entries_of(restored, values, protocols, settings)
+            built = [builder.build(e.name, e.section, where=e.where) for e in entries]
+        metrics = evaluators.measure(built, restored.state, votes)
+    if hosts.is_first():
+        measured.show(Console(), title(restored, values), metrics, reports)
+        if reports and folder is not None:
+            print(f"tables and pictures: {folder}")
+        write_output(restored, values, metrics)
+
+
+def restore(values: flags.FlagValues) -> Any:
+    from vit_jax import restoring
+
+    if values.workdir is not None:
+        return restoring.restore(values.workdir, checkpoint=values.checkpoint)
+    return restoring.load(
+        values.weights, architecture=values.architecture, image_size=values.image_size
+    )
+
+
+def splits_of(restored: Any, values: flags.FlagValues) -> Any:
+    """What a model can be evaluated on: the run's own data, or of weights what the flags name."""
     from vit_jax import restoring
     from vit_jax.data import pipeline
-    from vit_jax.train import agreement, hosts
-    from vit_jax.train.console import evaluation_text
+
+    data = restored.config["data"]
+    reading = dict(
+        max_objects=data.get("max_objects"),
+        skip_bad_examples=values.skip_bad_examples or data.get("skip_bad_examples", False),
+    )
+    if restored.origin is None:
+        origin, training_split = pipeline.Origin(**data_flags(values)), values.training_split
+    else:
+        moved = {} if values.source else {"data_dir": values.data_dir}
+        origin = restored.origin.changed(**moved)
+        training_split = values.training_split or restored.training_split
+    return restoring.splits(restored, origin=origin, training_split=training_split, **reading)
+
+
+def entries_of(
+    restored: Any,
+    values: flags.FlagValues,
+    protocols: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> list[Any]:
+    """Each protocol on each split, and what the run's config names."""
+    from vit_jax import evaluators
+
+    configured = restored.config.get("evals", {})
+    of_run = [entry["split"] for entry in configured.values() if "source" not in entry]
+    splits = values.split or of_run or ["test"]
+    # Of a run other data is for these evaluations alone: what protocols learn from is its own.
+    data = {} if restored.origin is None else data_flags(values)
+    chosen = [name for name in protocols if name != CONFIG]
+    found = evaluators.entries(chosen, splits, settings=settings, common=data)
+    if CONFIG in protocols:
+        if not configured:
+            raise InputError("--protocol=config: the run's config.evals is empty; allowed: others.")
+        found += [evaluators.Entry.of_config(name, entry) for name, entry in configured.items()]
+    return found
+
+
+def data_flags(values: flags.FlagValues) -> dict[str, Any]:
+    """Those that were given, as keys of an evaluation."""
+    found = {name: values[name].value for name in ("source", "data_dir", "image_key", "label_key")}
+    found["labels"] = labels_of(values.labels)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def report_folder(values: flags.FlagValues) -> Path | None:
+    """Where tables and pictures go; None where weights are measured and no folder is named."""
+    from vit_jax.workdir import existing
+
+    if values.reports is not None:
+        return Path(values.reports)
+    return None if values.workdir is None else existing(values.workdir).evaluations
+
+
+def make_folders(values: flags.FlagValues, reports: Path | None) -> None:
     from vit_jax.workdir import check_writable
 
-    with agreement.together():
-        if values.output:
-            check_writable(Path(values.output).parent)
-    restored = restoring.restore(workdir, checkpoint=values.checkpoint)
-    config = restored.config
-    origin = pipeline.Origin.of(config["data"]).changed(
-        source=values.source,
-        data_dir=values.data_dir,
-        image_key=values.image_key,
-        label_key=values.label_key,
-        labels=labels_of(values.labels),
-    )
-    splits = values.split or [e["split"] for e in config["evals"].values()] or ["test"]
-    metrics = {}
-    for split in splits:
-        metrics |= restoring.score(
-            restored,
-            origin=origin,
-            split=split,
-            batch_size=values.batch_size,
-            max_objects=config["data"].get("max_objects"),
-            skip_bad_examples=values.skip_bad_examples
-            or config["data"].get("skip_bad_examples", False),
-        )
-    if not hosts.is_first():
-        return
-    print(f"step {int(restored.state.step)}: {evaluation_text(metrics)}")
+    output = Path(values.output).parent if values.output else None
+    for folder in (output, reports):
+        if folder is not None:
+            check_writable(folder)
+
+
+def title(restored: Any, values: flags.FlagValues) -> str:
+    if values.weights is not None:
+        return values.weights
+    return f"step {int(restored.state.step)} of {values.workdir}"
+
+
+def write_output(restored: Any, values: flags.FlagValues, metrics: Mapping[str, float]) -> None:
     if values.output:
-        text = json.dumps({"step": int(restored.state.step), "metrics": metrics}, indent=2)
-        Path(values.output).write_text(text + "\n")
+        found = {"step": int(restored.state.step), "metrics": metrics}
+        if values.weights is not None:
+            found = {"weights": values.weights, "metrics": metrics}
+        Path(values.output).write_text(json.dumps(found, indent=2) + "\n")
 
 
 def labels_of(text: str | None) -> dict[str, str] | None:

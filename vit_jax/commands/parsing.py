@@ -1,13 +1,17 @@
 """Command-line flags whose mistakes become one sentence."""
 
+import re
 import sys
 from collections.abc import Container
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from vit_jax.config_files import CONFIG, OVERRIDE, ConfigFile
+from vit_jax.config_files import CONFIG, OVERRIDE, ConfigFile, literal, set_leaf
 from vit_jax.errors import InputError
+
+_SECTION = re.compile(r"--(\w+(?:\.\w+)+)=(.*)", re.DOTALL)
 
 
 def parse(values: flags.FlagValues, command: str, arguments: list[str], *, doc: str) -> list[str]:
@@ -39,6 +43,18 @@ def take_file(arguments: list[str]) -> tuple[ConfigFile | None, list[str], list[
     if len(files) > 1 or (overrides and not files):
         raise InputError(f"--config is given {len(files)} times; allowed: once.")
     return (ConfigFile.read(files[0]) if files else None), overrides, rest
+
+
+def take_sections(arguments: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The values of each --NAME.KEY=VALUE by name, e.g. {'knn': {'k': 10}}, and other arguments."""
+    found, rest = ConfigDict(), []
+    for argument in arguments:
+        if not (match := _SECTION.fullmatch(argument)):
+            rest.append(argument)
+            continue
+        path, text = match.groups()
+        set_leaf(found, path, literal(text), given=argument)
+    return found.to_dict(), rest
 
 
 def config_arguments(arguments: list[str]) -> list[str]:

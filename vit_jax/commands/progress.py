@@ -11,7 +11,7 @@ _MEGABYTE = 1e6
 
 
 class ImageProgress:
-    """Shows images done, images/s, MB/s and the time left.
+    """Shows images done, images/s, MB/s where bytes are counted, and the time left.
 
     Args:
       console: rich's; plain lines are printed where it is not a terminal.
@@ -72,8 +72,9 @@ class ImageProgress:
             return "starting"
         rate = (done[0] - images) / (now - start)
         megabytes = (done[1] - size) / (now - start) / _MEGABYTE
+        bytes_text = f" | {megabytes:.1f} MB/s" if total[1] else ""
         left = datetime.timedelta(seconds=round((total[0] - done[0]) / rate))
-        return f"{rate:,.0f} images/s | {megabytes:.1f} MB/s | ETA {left}"
+        return f"{rate:,.0f} images/s{bytes_text} | ETA {left}"
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)

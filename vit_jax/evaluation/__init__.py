@@ -5,6 +5,7 @@ runner.py evaluates during training and after it. All other files are one protoc
 each.
 """
 
+from vit_jax.evaluation.calibration import Calibration
 from vit_jax.evaluation.classification import Classification
 from vit_jax.evaluation.few_shot import FewShot
 from vit_jax.evaluation.knn import NearestNeighbours
@@ -17,6 +18,7 @@ from vit_jax.evaluation.transfer import Transfer
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "classification": Classification,
+    "calibration": Calibration,
     "few_shot": FewShot,
     "knn": NearestNeighbours,
     "linear_probe": LinearProbe,

@@ -8,7 +8,7 @@ the draw of the test images matters, and nothing of seeds of training.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float
 
 from vit_jax.evaluation.protocol import Interval
 
@@ -18,9 +18,12 @@ AT_ONCE = 2**24  # drawn numbers that are in memory together
 
 
 def interval_of_mean(
-    values: Shaped[np.ndarray, " n"], *, num_samples: int = NUM_SAMPLES, seed: int = 0
+    values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+    *,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = 0,
 ) -> Interval:
-    """Of the mean over examples; of a bool, of how often it is true."""
+    """Of the mean over examples."""
     values, rng = np.asarray(values, np.float64), np.random.default_rng(seed)
     at_once = max(1, AT_ONCE // len(values))
     means = [

@@ -8,7 +8,7 @@ Letters: n examples; r channels of a representation.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of_mean
-from vit_jax.evaluation.protocol import TEST, Interval, Protocol, Request, SplitOutputs
+from vit_jax.evaluation.protocol import TEST, Interval, Protocol, Request, SplitOutputs, check_has
 
 TRAIN = "train"  # the role of the split that is learned from
 
@@ -52,17 +52,11 @@ class OnFeatures(Protocol):
                 f"the evaluation on {test.split!r} learns from training examples, but no split of "
                 "them is given; allowed: train, e.g. train='train'."
             )
-        return {TRAIN: request(dataclasses.replace(test, split=split)), TEST: request(test)}
+        asked = {TRAIN: dataclasses.replace(test, split=split), TEST: test}
+        return {role: Request(settings=s, own_classes=True) for role, s in asked.items()}
 
-
-def request(settings: EvalSettings) -> Request:
-    """Labels as the source has them.
-
-    Those of the training's own source are the model's classes, and asked for as such, so that
-    protocols of either kind share a pass.
-    """
-    is_other = any(v is not None for v in (settings.source, settings.label_key, settings.labels))
-    return Request(settings=settings, own_classes=is_other)
+    def check(self, role: str, found: Collection[str]) -> None:
+        check_has(found, "label")
 
 
 def both(outputs: Mapping[str, SplitOutputs]) -> tuple[Examples, Examples]:
@@ -81,11 +75,7 @@ def check_same_classes(train: SplitOutputs, test: SplitOutputs) -> None:
 
 
 def examples_of(outputs: SplitOutputs) -> Examples:
-    """Raises `InputError` without exactly one label each, or for features that are no numbers."""
-    if outputs.label is None:
-        raise InputError(
-            f"{outputs.name} has no label or several ones an example; allowed: one each."
-        )
+    """Raises `InputError` for features that are no numbers."""
     if not np.isfinite(outputs.representation).all():
         raise InputError(f"the features of {outputs.name} are not all finite; allowed: numbers.")
     return Examples(outputs.representation, outputs.label)

@@ -6,21 +6,23 @@ arXiv:2103.00020, appendix A.3. Minimised is
 
 whose l2 is 1 / C of scikit-learn's LogisticRegression; the bias b has no penalty. Loss and gradient
 of all examples are one jitted call, which the devices of this host share, in float32; SciPy's
-L-BFGS-B takes the steps from zero, in float64. It stops as soon as no component of the gradient of
-the objective divided by n is more than GRADIENT, or a step lowers that by less than PROGRESS, which
-is about what float32 can tell, or after `max_iterations`, CLIP's 1,000.
+L-BFGS-B takes the steps, in float64. It stops as soon as no component of the gradient of the
+objective divided by n is more than GRADIENT, or a step lowers that by less than PROGRESS, which is
+about what float32 can tell of it, or after `max_iterations`, CLIP's 1,000.
 
 The penalty is chosen as CLIP chooses it, by a binary search over its exponent: 10^-6, 10^-4, ...,
 10^6 first, and then the neighbours of the best one at half the distance, down to an eighth of a
 decade. The paper does not tell how equally good ones are told apart: the stronger penalty is taken.
+A fit of the search begins at the weights of the penalty nearest to its own, the final one at zero.
 
 Letters: n examples; r channels of a representation; k classes.
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +36,7 @@ from vit_jax.evaluation.features import Examples
 from vit_jax.evaluation.linear_classifier import LinearClassifier, Scale, Solver, accuracy, best_of
 
 GRADIENT = 1e-6
-PROGRESS = 1e-8
+PROGRESS = 1e-7
 EXPONENTS = (-6.0, 6.0)
 FIRST_DISTANCE = 2.0  # decades
 LAST_DISTANCE = 1 / 8
@@ -64,27 +66,37 @@ class LogisticRegression(Solver):
     ) -> list[LinearClassifier]:
         scale = Scale.of(train.features, standardise=self.standardise)
         objective = _objective(scale(train.features), train.label)
-        shape = (train.features.shape[1] + 1, num_classes)
-        found = [
-            minimise(objective, shape, l2=l2, max_iterations=self.max_iterations)
-            for l2 in strengths
-        ]
+        start = np.zeros((train.features.shape[1] + 1, num_classes), np.float32)
+        found = [self._minimise(objective, start, l2) for l2 in strengths]
         return [LinearClassifier(*scale, weights[:-1], weights[-1]) for weights in found]
 
     def curve(self, train: Examples, held_out: Examples, *, num_classes: int) -> dict[float, float]:
-        def score(l2: float) -> float:
-            [classifier] = self.fit(train, (l2,), num_classes=num_classes)
-            return accuracy(classifier, held_out)
+        scale = Scale.of(train.features, standardise=self.standardise)
+        objective = _objective(scale(train.features), train.label)
+        # With no end of a penalty all weights are nothing.
+        known = {math.inf: np.zeros((train.features.shape[1] + 1, num_classes), np.float32)}
 
-        if self.strengths is not None:
-            return {l2: score(l2) for l2 in sorted(self.strengths)}
-        return binary_search(score)
+        def score(l2: float) -> float:
+            nearest = min(known, key=lambda other: abs(math.log(other / l2)))
+            weights = known[l2] = self._minimise(objective, known[nearest], l2)
+            return accuracy(LinearClassifier(*scale, weights[:-1], weights[-1]), held_out)
+
+        if self.strengths is None:
+            return binary_search(score)
+        found = {l2: score(l2) for l2 in sorted(self.strengths, reverse=True)}
+        return dict(sorted(found.items()))
+
+    def _minimise(
+        self, objective: Callable[..., Any], start: Float[np.ndarray, "r1 k"], l2: float
+    ) -> Float[np.ndarray, "r1 k"]:
+        return minimise(objective, start, l2=l2, max_iterations=self.max_iterations)
 
 
 def binary_search(score: Callable[[float], float]) -> dict[float, float]:
     """Penalty, ascending -> its score, of those that the search comes upon."""
     low, high = EXPONENTS
-    found = {e: score(10**e) for e in np.arange(low, high + 1, FIRST_DISTANCE).tolist()}
+    first = np.arange(high, low - 1, -FIRST_DISTANCE).tolist()
+    found = {exponent: score(10**exponent) for exponent in first}
     distance = FIRST_DISTANCE
     while distance > LAST_DISTANCE:
         distance /= 2
@@ -97,7 +109,7 @@ def binary_search(score: Callable[[float], float]) -> dict[float, float]:
 
 def minimise(
     objective: Callable[[np.ndarray, float], tuple[Array, Array]],
-    shape: tuple[int, int],
+    start: Float[np.ndarray, "r1 k"],
     *,
     l2: float,
     max_iterations: int,
@@ -106,14 +118,14 @@ def minimise(
     from scipy.optimize import minimize
 
     def of_flat(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = objective(flat.reshape(shape).astype(np.float32), l2)
+        value, gradient = objective(flat.reshape(start.shape).astype(np.float32), l2)
         return float(value), np.asarray(gradient, np.float64).ravel()
 
     options = dict(maxiter=max_iterations, maxfun=20 * max_iterations)
     options |= dict(gtol=GRADIENT, ftol=PROGRESS)
-    start = np.zeros(shape[0] * shape[1])
-    found = minimize(of_flat, start, jac=True, method="L-BFGS-B", options=options)
-    return found.x.reshape(shape).astype(np.float32)
+    first = start.astype(np.float64).ravel()
+    found = minimize(of_flat, first, jac=True, method="L-BFGS-B", options=options)
+    return found.x.reshape(start.shape).astype(np.float32)
 
 
 def _objective(

@@ -13,14 +13,36 @@ from vit_jax.errors import InputError
 from vit_jax.evaluation.protocol import Request, SplitOutputs
 
 Rows = Mapping[str, np.ndarray]
+Key = tuple[str, tuple[str, ...]]
 
 
 class Stopped(Exception):
     """Somebody asked to stop before the end of a pass."""
 
 
+@dataclasses.dataclass
+class Split:
+    """What is known of one split.
+
+    Attributes:
+      data: its batches.
+      reads: the outputs that are read of it, by anybody.
+      users: of each who expects it: is it due at this step?
+      is_kept: for those that come later.
+      awaited: of those due at this step, how many are still to come.
+      kept: what was made of it at this step.
+    """
+
+    data: EvalData
+    reads: set[str] = dataclasses.field(default_factory=set)
+    users: list[Callable[[int], bool]] = dataclasses.field(default_factory=list)
+    is_kept: bool = False
+    awaited: int = 0
+    kept: SplitOutputs | None = None
+
+
 class Passes:
-    """Remembers what was made of which split, for as long as the state is the same.
+    """Remembers what was made of which split, until all that are due at this step have had it.
 
     Args:
       open_data: opens what is requested.
@@ -35,40 +57,69 @@ class Passes:
         run: Callable[[TrainState, EvalData, tuple[str, ...]], Iterable[Rows]],
     ):
         self._open, self._run = open_data, run
-        self._data: dict[str, EvalData] = {}
-        self._reads: dict[str, set[str]] = {}
-        self._kept: dict[str, SplitOutputs] = {}
+        self._keys: dict[str, Key] = {}  # of each request
+        self._splits: dict[Key, Split] = {}
         self._step: int | None = None
 
-    def expect(self, request: Request, reads: Iterable[str]) -> EvalData:
-        """Opens the data, so that mistakes come to light early; tells what is to be read of it."""
-        key = key_of(request)
-        if key not in self._data:
-            self._data[key] = self._open(request)
-        if new := set(reads) - self._reads.setdefault(key, set()):
-            self._reads[key] |= new
-            self._kept.pop(key, None)  # it lacks these
-        return self._data[key]
+    def expect(
+        self,
+        request: Request,
+        reads: Iterable[str],
+        *,
+        is_due: Callable[[int], bool] = lambda step: True,
+    ) -> EvalData:
+        """Opens the data, so that mistakes come to light early.
+
+        Args:
+          request: which will be asked for.
+          reads: what is read of it.
+          is_due: will it be asked for at this step?
+        """
+        if repr(request) not in self._keys:
+            data = self._open(request)
+            self._keys[repr(request)] = key = key_of(request, data)
+            self._splits.setdefault(key, Split(data))
+        split = self._splits[self._keys[repr(request)]]
+        if not split.reads.issuperset(reads):
+            split.reads.update(reads)
+            split.kept = None  # it lacks some
+        split.users.append(is_due)
+        split.is_kept |= request.is_kept
+        return split.data
+
+    def data(self, request: Request) -> EvalData:
+        """Of what is expected."""
+        return self._splits[self._keys[repr(request)]].data
 
     def outputs(
         self, state: TrainState, request: Request, *, stop_requested: Callable[[], bool]
     ) -> SplitOutputs:
         """Raises `Stopped` as soon as `stop_requested()`, which is asked after each batch."""
         if (step := int(state.step)) != self._step:
-            self._kept, self._step = {}, step
-        key = key_of(request)
-        if key in self._kept:
-            return self._kept[key]
-        found = self._gather(state, key, stop_requested)
-        if request.is_kept:
-            self._kept[key] = found
+            self._step = step
+            for split in self._splits.values():
+                split.kept, split.awaited = None, sum(is_due(step) for is_due in split.users)
+        split = self._splits[self._keys[repr(request)]]
+        if split.kept is not None:
+            return split.kept
+        found = self._gather(state, split, stop_requested)
+        if split.is_kept:
+            split.kept = found
         return found
 
+    def finish(self, requests: Iterable[Request]) -> None:
+        """One who expected these has had them; what nobody else waits for is forgotten."""
+        for request in requests:
+            split = self._splits[self._keys[repr(request)]]
+            split.awaited -= 1
+            if split.awaited <= 0:
+                split.kept = None
+
     def _gather(
-        self, state: TrainState, key: str, stop_requested: Callable[[], bool]
+        self, state: TrainState, split: "Split", stop_requested: Callable[[], bool]
     ) -> SplitOutputs:
-        data, columns = self._data[key], {}
-        for rows in self._run(state, data, tuple(sorted(self._reads[key]))):
+        data, columns = split.data, {}
+        for rows in self._run(state, data, tuple(sorted(split.reads))):
             is_read = rows["mask"]
             for name, values in rows.items():
                 columns.setdefault(name, []).append(values[is_read])
@@ -90,10 +141,11 @@ class Passes:
         )
 
 
-def key_of(request: Request) -> str:
-    """Tells what is gone through: how often that happens makes no difference."""
+def key_of(request: Request, data: EvalData) -> Key:
+    """Equal where the same examples come with the same labels in the same batches."""
     settings = dataclasses.replace(request.settings, every_steps=0)
-    return repr(dataclasses.replace(request, settings=settings, is_kept=True))
+    same = dataclasses.replace(request, settings=settings, own_classes=False, is_kept=True)
+    return repr(same), tuple(data.source.class_names)
 
 
 def images_at(data: EvalData, positions: Iterable[int]) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ representation.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from vit_jax.data.examples import Transform
 from vit_jax.data.pipeline import EvalSettings
+from vit_jax.errors import InputError
 
 TEST = "test"  # the role of the split that is scored; of several ones each role begins with it
 
@@ -86,6 +87,7 @@ class Report(NamedTuple):
       tables: what JSON can hold: per-class numbers, a confusion matrix.
       pictures: file name ending in .png -> what draws it there.
       scored: examples that count; None for all that could be read.
+      about: filled in by who runs the protocol: the step, the data, counts, settings.
     """
 
     metrics: dict[str, float]
@@ -93,6 +95,7 @@ class Report(NamedTuple):
     tables: dict[str, Any] = {}  # noqa: RUF012
     pictures: dict[str, Callable[[Path], None]] = {}  # noqa: RUF012
     scored: int | None = None
+    about: dict[str, Any] = {}  # noqa: RUF012
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,7 @@ class Protocol:
     """See the top of this file."""
 
     reads: ClassVar[tuple[str, ...]]  # of 'logits' and 'representation'
-    brings_data: ClassVar[bool] = False  # and an entry names no split or source
+    brings_data: ClassVar[bool] = False  # True where an entry names no split and no source
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
         """What data, by role; `TEST` is what is scored.
@@ -112,6 +115,9 @@ class Protocol:
         del training_split
         return {TEST: Request(settings=test)}
 
+    def check(self, role: str, found: Collection[str]) -> None:
+        """Raises `InputError` where examples of a role, which have `found`, lack what it needs."""
+
     def metric_names(self) -> list[str]:
         """Those that `measure` always has; by one of them the best checkpoint may be kept."""
         raise NotImplementedError
@@ -119,3 +125,11 @@ class Protocol:
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         """The outputs are made when they are asked for: one who asks late needs less memory."""
         raise NotImplementedError
+
+
+def check_has(found: Collection[str], *allowed: str) -> None:
+    """Raises `InputError` unless the examples have one of these: 'label', 'labels'."""
+    if not set(allowed) & set(found):
+        raise InputError(
+            f"the examples have {', '.join(sorted(found))}; allowed: with {' or '.join(allowed)}."
+        )

@@ -1,6 +1,6 @@
 """What evaluates during training and after it: a task's own metrics, or a protocol's.
 
-Either scores each example of a split exactly once.
+Either scores each example of a split exactly once. A third, of another kind, is in throughput.py.
 """
 
 import dataclasses
@@ -13,35 +13,44 @@ from jaxtyping import Array
 from vit_jax.core import Batch, Mean, Task, TrainState, Tree
 from vit_jax.errors import InputError
 from vit_jax.evaluation.passes import Lazy, Passes, Stopped
-from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request
+from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluator:
-    """Scores a state on one split; with the averaged weights where the run keeps them.
+class Scheduled:
+    """What is measured now and then during training.
 
     Attributes:
       name: prefix of the metrics, e.g. 'test'.
       every_steps: steps between evaluations; 0 for after the last step only.
+    """
+
+    name: str
+    every_steps: int = 0
+
+    def is_due(self, step: int, *, is_last: bool) -> bool:
+        return is_last or (bool(self.every_steps) and step % self.every_steps == 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluator(Scheduled):
+    """Scores a state on one split; with the averaged weights where the run keeps them.
+
+    Attributes (besides those of `Scheduled`):
       batches: makes the batches of the split on the devices; padding has `mask` False.
       num_examples: of the split, to be compared with what was scored.
       abstract_batch: shapes and types of a batch.
       compile: `jax.jit`, or the learner's, which knows where and how to compute.
     """
 
-    name: str
     task: Task
     batches: Callable[[], Iterable[Batch]]
     num_examples: int
     abstract_batch: Tree = None
-    every_steps: int = 0
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit
 
     def __post_init__(self):
         object.__setattr__(self, "_step", self.compile(self._score))
-
-    def is_due(self, step: int, *, is_last: bool) -> bool:
-        return is_last or (bool(self.every_steps) and step % self.every_steps == 0)
 
     def metric_names(self, state: Tree) -> list[str]:
         """'loss', 'top1', ...: what `run` measures, told from shapes alone."""
@@ -84,31 +93,27 @@ class Evaluator:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProtocolEvaluator:
+class ProtocolEvaluator(Scheduled):
     """Measures a state by a protocol; with the averaged weights where the run keeps them.
 
-    Attributes:
-      name: prefix of the metrics, e.g. 'knn'.
+    Attributes (besides those of `Scheduled`):
       protocol: what is measured.
       requests: of the protocol, by role.
       passes: shared by the evaluators of a run, so that a split is gone through once.
-      every_steps: steps between evaluations; 0 for after the last step only.
+      last_step: of the run; None where whoever asks is due.
       keep: takes what was found, e.g. to write it to files.
     """
 
-    name: str
     protocol: Protocol
     requests: dict[str, Request]
     passes: Passes
-    every_steps: int = 0
+    last_step: int | None = None
     keep: Callable[[str, Report], None] = lambda name, report: None
 
     def __post_init__(self):
-        for request in self.requests.values():
-            self.passes.expect(request, self.protocol.reads)
-
-    def is_due(self, step: int, *, is_last: bool) -> bool:
-        return is_last or (bool(self.every_steps) and step % self.every_steps == 0)
+        for role, request in self.requests.items():
+            data = self.passes.expect(request, self.protocol.reads, is_due=self._comes)
+            self.protocol.check(role, data.spec)
 
     def metric_names(self, state: Tree) -> list[str]:
         del state
@@ -118,25 +123,30 @@ class ProtocolEvaluator:
         self, state: TrainState, *, stop_requested: Callable[[], bool] = lambda: False
     ) -> dict[str, float] | None:
         """{'name/METRIC': ...} and the counts of `Evaluator.run`; None if stopped."""
-        read, examples = {}, {}
+        seen: dict[str, dict[str, Any]] = {}
 
-        def outputs(role: str) -> Any:
+        def outputs(role: str) -> SplitOutputs:
             request = self.requests[role]
             found = self.passes.outputs(state, request, stop_requested=stop_requested)
-            if role.startswith(TEST):
-                read[role], examples[role] = len(found.index), found.num_examples
+            read, number = len(found.index), found.num_examples
+            seen[role] = {"data": found.name, "examples": number, "unreadable": number - read}
             return found
 
         try:
             report = self.protocol.measure(Lazy(outputs, self.requests))
+            if TEST in self.requests and TEST not in seen:
+                outputs(TEST)
         except Stopped:
             return None
-        self.keep(self.name, report)
-        num_read, num_examples = sum(read.values()), sum(examples.values())
-        counts = {
-            "scored": num_read if report.scored is None else report.scored,
-            "examples": num_examples,
-            "unreadable": num_examples - num_read,
-        }
-        values = {**report.metrics, **counts}
-        return {f"{self.name}/{name}": value for name, value in values.items()}
+        self.passes.finish(self.requests.values())
+        tests = [of_role for role, of_role in seen.items() if role.startswith(TEST)]
+        counts = {name: sum(t[name] for t in tests) for name in ("examples", "unreadable")}
+        read = counts["examples"] - counts["unreadable"]
+        counts["scored"] = read if report.scored is None else report.scored
+        about = {"step": int(state.step), "scored": counts["scored"], "splits": seen}
+        about["settings"] = dataclasses.asdict(self.protocol)
+        self.keep(self.name, report._replace(about=about))
+        return {f"{self.name}/{name}": value for name, value in (report.metrics | counts).items()}
+
+    def _comes(self, step: int) -> bool:
+        return self.last_step is None or self.is_due(step, is_last=step == self.last_step)

@@ -11,7 +11,7 @@ Metrics are top-1 accuracies: of each task, of each group (a mean over its tasks
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,12 +27,11 @@ from vit_jax.evaluation.features import (
     check_same_classes,
     examples_of,
     intervals_of,
-    request,
     shares_of,
 )
 from vit_jax.evaluation.linear_classifier import choose_and_fit, hold_out
 from vit_jax.evaluation.logistic_regression import LogisticRegression
-from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
+from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs, check_has
 from vit_jax.evaluation.vtab import TransferTask
 
 ROLES = ("train", "validation", TEST)
@@ -113,11 +112,15 @@ class Transfer(Protocol):
                 missing[name] = str(error)
                 continue
             for role, settings in needed.items():
-                asked = dataclasses.replace(request(settings), is_kept=False)
-                found[f"{role} {name}"] = asked
+                found[f"{role} {name}"] = Request(
+                    settings=settings, own_classes=True, is_kept=False
+                )
         if missing and (not self.skip_missing or not found):
             raise InputError(missing_text(missing, len(self.suite())))
         return found
+
+    def check(self, role: str, found: Collection[str]) -> None:
+        check_has(found, "label")
 
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         roles, suite = set(outputs), self.suite()

@@ -1,12 +1,18 @@
 """Progress for a person: a bar on a terminal, plain lines elsewhere."""
 
 import datetime
+import re
 from collections.abc import Mapping
 
 from rich import progress
 from rich.console import Console
 
 COUNTS = ("scored", "examples", "unreadable")  # of an evaluation, beside its metrics
+# Metrics that are shares of something, from 0 to 1, wherever in their name they say so.
+SHARE = re.compile(
+    r"(?:^|_)(?:top\d+|accuracy|error|precision|recall|f1|ece|auroc|aupr|fpr\d*|map|mfu|\d+_?shots?)"
+    r"(?:_|$)"
+)
 
 
 class ConsoleSink:
@@ -85,10 +91,16 @@ def evaluation_text(values: Mapping[str, float]) -> str:
         if metric in COUNTS:
             names.setdefault(head, {})[metric] = round(value)
         else:
-            is_share = metric.startswith("top") or metric == "accuracy"
-            shown.append(f"{name} {value:.2%}" if is_share else f"{name} {value:.4f}")
+            shown.append(f"{name} {value_text(metric, value)}")
     shown += [f"{head}: {coverage(**numbers)}" for head, numbers in names.items()]
     return " | ".join(shown)
+
+
+def value_text(metric: str, value: float) -> str:
+    """'98.61%' of a share, '1,234' of a rate, else '0.0712'."""
+    if metric.startswith("images_per_second"):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:.2%}" if SHARE.search(metric) else f"{value:.4f}"
 
 
 def coverage(*, scored: int, examples: int, unreadable: int = 0) -> str:

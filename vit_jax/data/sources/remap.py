@@ -5,12 +5,14 @@
                           a JSON object {class of the source: class or index of the model}
     {'name': 'numbers'}   classes named by their index: the folders '0' to '999' of ImageNet-V2
                           (arXiv:1902.10811), which are sorted as text: 0, 1, 10, 100, ...
+    {'name': 'order'}     as many classes as the model's, in the same order, whatever their names:
+                          ImageNet's folders, sorted by WordNet id, for published weights
     {'name': 'real'}      ImageNet ReaL (arXiv:2006.07159): 'table' is its real.json, a list with
                           the labels of each validation image, in the order of the file names
                           ILSVRC2012_val_00000001 to 00050000; an image may have none
 
-Accuracy is then among all classes of the model. Published figures of ImageNet-A and -R are among
-their 200 alone, which `present` tells.
+A task's accuracy is then among all classes of the model. Published figures of ImageNet-A and -R are
+among their 200 alone, which `present` tells, and by which the protocol `classification` goes.
 
 'class_names' of the model are a list, a .json list, or a .txt file of one name a line.
 
@@ -151,6 +153,17 @@ def by_number(*, base: Source, class_names: tuple[str, ...]) -> Remapped:
     return Remapped(base, class_names, np.array(table, np.int32))
 
 
+def by_order(*, base: Source, class_names: tuple[str, ...]) -> Remapped:
+    """The i-th class is the model's i-th."""
+    _need_classes(base)
+    if len(base.class_names) != len(class_names):
+        raise InputError(
+            f"{base.name} has {len(base.class_names)} classes, but the model {len(class_names)}; "
+            "allowed with labels 'order': as many."
+        )
+    return Remapped(base, class_names, np.arange(len(class_names), dtype=np.int32))
+
+
 def real(*, base: Source, class_names: tuple[str, ...], table: str) -> Relabelled:
     """The reassessed labels of ImageNet's validation images."""
     shape = "a list with a list of labels for each image"
@@ -174,7 +187,7 @@ def real(*, base: Source, class_names: tuple[str, ...], table: str) -> Relabelle
     return relabelled
 
 
-REMAPS = {"classes": by_class, "numbers": by_number, "real": real}
+REMAPS = {"classes": by_class, "numbers": by_number, "order": by_order, "real": real}
 
 
 def _need_classes(base: Source):
