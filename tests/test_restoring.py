@@ -1,4 +1,4 @@
-"""Published weights as a model that can be measured: the numbers of `weights.load`, head or none."""
+"""Published weights as a model to be measured: the numbers of `weights.load`, head or none."""
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,9 @@ def test_weights_without_a_head_are_a_representation(data, tmp_path):
     np.testing.assert_array_equal(found.label, data[2])
     splits = restoring.splits(restored, origin=origin)
     one = evaluators.Builder(restored.learner, splits, Votes(), batch_size=8)
-    with pytest.raises(InputError, match="class"):
+    with pytest.raises(
+        InputError, match="metrics of the task reads logits, but this model gives repres"
+    ):
         one.build("test", {"split": "test"})
 
 

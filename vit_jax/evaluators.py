@@ -20,7 +20,7 @@ from vit_jax.evaluation.passes import Passes, Rows
 from vit_jax.evaluation.protocol import Report, Request
 from vit_jax.evaluation.runner import Evaluator, ProtocolEvaluator
 from vit_jax.evaluation.throughput import Throughput, ThroughputEvaluator
-from vit_jax.learner import Learner, abstract_rows
+from vit_jax.learner import Learner
 from vit_jax.tasks.classification import Classification
 from vit_jax.train import hosts, sharding
 from vit_jax.train.agreement import Votes
@@ -66,7 +66,11 @@ def check_names(
     for name in protocols:
         sections.choose(KINDS | dict.fromkeys(also), name, where="--protocol")
     for name in settings:
-        sections.choose(dict.fromkeys(protocols), name, where="a setting's --protocol")
+        if name not in protocols:
+            raise InputError(
+                f"--{name}.{next(iter(settings[name]))} is given without --protocol={name}; "
+                f"allowed: settings of {', '.join(protocols)}."
+            )
 
 
 def entries(
@@ -159,7 +163,6 @@ class Builder:
         self._watch = watch
         self.passes = Passes(open_data=self.open_data, run=self._run)
         self._opened: dict[str, pipeline.EvalData] = {}
-        self._gives: dict[str, list[str]] = {}
         self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
 
     def build(
@@ -174,7 +177,8 @@ class Builder:
         if chosen == THROUGHPUT:
             return self._throughput(name, given, where)
         entry, protocol = split_entry(kind, given, where=where)
-        evaluator = ProtocolEvaluator(
+        self._check_reads(protocol.reads, f"{where}: {chosen}")
+        return ProtocolEvaluator(
             name=name,
             protocol=protocol,
             requests=protocol.requests(entry, self._splits.training_split),
@@ -183,15 +187,12 @@ class Builder:
             last_step=self._last_step,
             keep=self._keep,
         )
-        for request in evaluator.requests.values():
-            self._check_reads(self.passes.data(request), protocol.reads, f"{where}: {chosen}")
-        return evaluator
 
     def _task(self, name: str, given: dict[str, Any], where: str) -> Evaluator:
         entry = sections.call(pipeline.EvalSettings, given, where=where)
-        data, task = self.open_data(Request(settings=entry)), self._learner.task
-        if isinstance(task, Classification):
-            self._check_reads(data, ("logits",), f"{where}: the metrics of the task")
+        if isinstance(self._learner.task, Classification):
+            self._check_reads(("logits",), f"{where}: the task")
+        data = self.open_data(Request(settings=entry))
         found = self._learner.evaluator(name, data, self._votes, every_steps=entry.every_steps)
         return dataclasses.replace(found, batches=functools.partial(self._batches, data))
 
@@ -237,20 +238,23 @@ class Builder:
         for batch in self._batches(data):
             yield jax.tree.map(np.asarray, self._compiled[reads](state, batch))
 
-    def _check_reads(self, data: pipeline.EvalData, reads: Sequence[str], where: str) -> None:
-        """Raises `InputError` where the model gives no such output of examples like these."""
-        learner, key = self._learner, repr(data.spec)
-        if key not in self._gives:  # a trace takes a tenth of a second and more
-            batch = abstract_rows(data.spec, learner.round_up(1))
-            forward = functools.partial(predict, learner.task)
-            shapes = jax.eval_shape(forward, learner.abstract_state(), batch)
-            self._gives[key] = [name for name, shape in shapes.items() if shape is not None]
-        if missing := [name for name in reads if name not in self._gives[key]]:
+    def _check_reads(self, reads: Sequence[str], where: str) -> None:
+        """Raises `InputError` where the model has no such output."""
+        if missing := [name for name in reads if name not in self._gives]:
             raise InputError(
                 f"{where} reads {', '.join(missing)}, but this model gives "
-                f"{', '.join(self._gives[key])} alone; allowed: a model "
+                f"{', '.join(self._gives)} alone; allowed: a model "
                 f"{'with a head' if 'logits' in missing else 'that does'}, or another protocol."
             )
+
+    @functools.cached_property
+    def _gives(self) -> list[str]:
+        """Names of the model's outputs. Once: a trace takes a tenth of a second and more."""
+        learner = self._learner
+        batch = learner.abstract_batch(learner.round_up(1))
+        forward = functools.partial(predict, learner.task)
+        shapes = jax.eval_shape(forward, learner.abstract_state(), batch)
+        return [name for name, shape in shapes.items() if shape is not None]
 
     def _outputs(self, reads: tuple[str, ...]) -> Callable[[TrainState, Batch], Any]:
         task, everywhere = self._learner.task, sharding.replicated(self._learner.mesh)

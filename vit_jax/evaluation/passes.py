@@ -87,10 +87,6 @@ class Passes:
         split.is_kept |= request.is_kept
         return split.data
 
-    def data(self, request: Request) -> EvalData:
-        """Of what is expected."""
-        return self._splits[self._keys[repr(request)]].data
-
     def outputs(
         self, state: TrainState, request: Request, *, stop_requested: Callable[[], bool]
     ) -> SplitOutputs:
