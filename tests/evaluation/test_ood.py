@@ -192,6 +192,10 @@ def test_mistakes_are_told(given, message):
 
 
 def test_other_mistakes_are_told():
+    protocol = OutOfDistribution(out={"x": dict(split="a")})
+    protocol.check("out/x", {"labels"})  # whose labels nobody reads
+    with pytest.raises(InputError, match="the examples have labels; allowed: with label"):
+        protocol.check("train", {"labels"})
     with pytest.raises(InputError, match="ood.out.x has unknown key 'splits'"):
         OutOfDistribution(out={"x": dict(splits="a")}).requests(settings(), "train")
     with pytest.raises(InputError, match="representations of a class are the same; allowed"):

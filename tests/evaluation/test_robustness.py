@@ -129,6 +129,5 @@ def test_other_mistakes_are_told():
         Robustness(limit=5).requests(settings(split="test[9:]"), "train")
     with pytest.raises(InputError, match="robustness.shifts.a has unknown key 'splt'"):
         Robustness(shifts={"a": dict(splt="x")}).requests(settings(), "train")
-    with pytest.raises(InputError, match="may have several labels; allowed for robustness"):
-        found = outputs(0)
-        Robustness().measure({"test": SplitOutputs(**{**vars(found), "label": None})})
+    with pytest.raises(InputError, match="the examples have labels; allowed: with label"):
+        Robustness().check("fog/1", {"labels"})

@@ -9,7 +9,7 @@ Letters: n examples; r channels; k classes.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation import ood_scores as scores
 from vit_jax.evaluation import separation
-from vit_jax.evaluation.features import TRAIN, OnFeatures, examples_of, request
+from vit_jax.evaluation.features import TRAIN, OnFeatures, examples_of
 from vit_jax.evaluation.index import Index
 from vit_jax.evaluation.protocol import TEST, Report, Request, SplitOutputs
 
@@ -72,13 +72,19 @@ class OutOfDistribution(OnFeatures):
         return "representation" in self.reads
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
-        found = super().requests(test, training_split) if self.learns else {TEST: request(test)}
+        found = {TEST: Request(settings=test, own_classes=True)}
+        if self.learns:
+            found = super().requests(test, training_split)
         for name, given in self.out.items():
             settings = sections.call(
                 EvalSettings, {"batch_size": test.batch_size, **given}, where=f"ood.out.{name}"
             )
             found[f"out/{name}"] = Request(settings=settings, own_classes=True)
         return found
+
+    def check(self, role: str, found: Collection[str]) -> None:
+        if role == TRAIN:
+            super().check(role, found)
 
     def metric_names(self) -> list[str]:
         """'energy_auroc' on average, 'digits_energy_auroc' of one source."""

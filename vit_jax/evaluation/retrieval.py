@@ -2,7 +2,8 @@
 
 Representations are compared by the cosine of their angle. A query is an example of the scored
 split; the gallery is that split without the query, or another one; relevant is what has the
-query's class. Queries without anything relevant in the gallery do not count.
+query's class. Classes are those of the source, of which the model need know none. Queries without
+anything relevant in the gallery do not count.
 
 Recall@k is that of metric learning (Jégou et al. 2011; arXiv:1511.06452): the share of queries
 with at least one relevant image among the k nearest, not the share of relevant images found. MAP@R
@@ -12,7 +13,7 @@ Letters: q queries; g images of the gallery; r channels; k neighbours.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -28,7 +29,7 @@ from vit_jax.evaluation.bootstrap import interval_of_mean
 from vit_jax.evaluation.features import Examples, examples_of
 from vit_jax.evaluation.index import Index
 from vit_jax.evaluation.nearest import normalised
-from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
+from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs, check_has
 
 GALLERY = "gallery"
 SHEET_COLUMNS = 8  # neighbours beside each query of the contact sheet
@@ -43,15 +44,12 @@ class Retrieval(Protocol):
       gallery: keys of `EvalSettings` of another split or source to search; None searches the
         scored split itself.
       at: the numbers k of neighbours.
-      own_classes: labels are positions in the source's own classes, so that data of classes that
-        the model does not know will do.
       sheet: queries on the contact sheet.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("representation",)
     gallery: Mapping[str, Any] | None = None
     at: tuple[int, ...] = (1, 5, 10)
-    own_classes: bool = False
     sheet: int = 8
 
     def __post_init__(self):
@@ -62,15 +60,18 @@ class Retrieval(Protocol):
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
         del training_split
-        found = {TEST: Request(settings=test, own_classes=self.own_classes)}
+        found = {TEST: Request(settings=test, own_classes=True)}
         if self.gallery is not None:
             settings = sections.call(
                 EvalSettings,
                 {"batch_size": test.batch_size, **self.gallery},
                 where="retrieval.gallery",
             )
-            found[GALLERY] = Request(settings=settings, own_classes=self.own_classes)
+            found[GALLERY] = Request(settings=settings, own_classes=True)
         return found
+
+    def check(self, role: str, found: Collection[str]) -> None:
+        check_has(found, "label")
 
     def metric_names(self) -> list[str]:
         return [*(f"recall_at_{k}" for k in self.at), "map", "map_at_r"]

@@ -17,7 +17,7 @@ Letters: n examples; k classes.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,7 +34,7 @@ from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of_mean
 from vit_jax.evaluation.classification import top_k_hits
-from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
+from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs, check_has
 
 IMAGENET_CLASSES = 1_000
 # AlexNet's error averaged over severities (hendrycks/robustness, ImageNet-C/test.py and README),
@@ -108,6 +108,9 @@ class Robustness(Protocol):
             )
             found[f"shift/{name}"] = Request(settings=settings)
         return found
+
+    def check(self, role: str, found: Collection[str]) -> None:
+        check_has(found, "label")
 
     def metric_names(self) -> list[str]:
         means = ["corrupted_top1", "corrupted_error", "relative_error"] if self.corruptions else []
@@ -183,11 +186,6 @@ def hits(outputs: SplitOutputs) -> Bool[np.ndarray, " n"]:
 
     Tested against scikit-learn's `accuracy_score`.
     """
-    if outputs.label is None:
-        raise InputError(
-            f"the examples of {outputs.name} may have several labels; allowed for robustness: one "
-            "each."
-        )
     logits = outputs.logits
     if outputs.present is not None:
         can_occur = np.isin(np.arange(logits.shape[1]), outputs.present)
