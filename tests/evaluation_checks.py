@@ -17,8 +17,8 @@ def clusters(n, d, *, k, seed=0, spread=1.0):
     return (centres[labels] + spread * rng.normal(size=(n, d))).astype(np.float32), labels
 
 
-def split(examples, k, *, name="train"):
-    """What a model would have made of a split."""
+def split(examples, k, *, name="train", **more):
+    """What a model would have made of a split; `more` is further of its attributes."""
     features, labels = examples
     return SplitOutputs(
         name=name,
@@ -27,6 +27,7 @@ def split(examples, k, *, name="train"):
         representation=features,
         num_examples=len(features),
         class_names=tuple(map(str, range(k))),
+        **more,
     )
 
 

@@ -1,8 +1,8 @@
 """Measuring a model on data. `PROTOCOLS` maps an evaluation's `protocol` to its class.
 
 protocol.py says what a protocol is; passes.py goes through the data, once for all of them;
-runner.py evaluates during training and after it. What learns from frozen features shares
-features.py, nearest.py and linear_classifier.py. All other files are one protocol or a part of it.
+runner.py evaluates during training and after it. All other files are one protocol, or one measure,
+each.
 """
 
 from vit_jax.evaluation.calibration import Calibration
@@ -10,7 +10,10 @@ from vit_jax.evaluation.classification import Classification
 from vit_jax.evaluation.few_shot import FewShot
 from vit_jax.evaluation.knn import NearestNeighbours
 from vit_jax.evaluation.linear_probe import LinearProbe
+from vit_jax.evaluation.ood import OutOfDistribution
 from vit_jax.evaluation.protocol import Protocol
+from vit_jax.evaluation.retrieval import Retrieval
+from vit_jax.evaluation.robustness import Robustness
 from vit_jax.evaluation.transfer import Transfer
 
 PROTOCOLS: dict[str, type[Protocol]] = {
@@ -19,5 +22,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "few_shot": FewShot,
     "knn": NearestNeighbours,
     "linear_probe": LinearProbe,
+    "ood": OutOfDistribution,
+    "retrieval": Retrieval,
+    "robustness": Robustness,
     "transfer": Transfer,
 }
