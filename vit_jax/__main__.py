@@ -61,7 +61,7 @@ def _sweep(arguments):
 COMMANDS = {
     "train": (_train, "train what a config describes, or continue"),
     "sweep": (_sweep, "run many trials of a config, or search for the best"),
-    "evaluate": (_evaluate, "score a checkpoint"),
+    "evaluate": (_evaluate, "measure a checkpoint, or published weights"),
     "plan": (_plan, "tell parameters, FLOPs, memory and length of a run, without running it"),
     "predict": (_predict, "classify image files with a checkpoint"),
     "prepare": (_prepare, "images as sharded ArrayRecord; or an audit of a data set"),

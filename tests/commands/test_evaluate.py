@@ -35,7 +35,10 @@ def workdir(tmp_path_factory):
     """A run that is measured by protocols on its way and at its end."""
     folder = tmp_path_factory.mktemp("evaluate") / "run"
     config = tiny_config(
-        train__num_steps=NUM_STEPS, train__keep_best=f"full/{METRIC}", train__keep_last=1
+        train__num_steps=NUM_STEPS,
+        train__keep_best=f"full/{METRIC}",
+        train__keep_last=1,
+        train__ema_decay=None,
     )
     held_out = "train[98%:]"
     config["evals"] = dict(

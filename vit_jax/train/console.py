@@ -96,7 +96,7 @@ def evaluation_text(values: Mapping[str, float]) -> str:
     return " | ".join(shown)
 
 
-def value_text(metric: str, value: float) -> str:
+def value_text(metric: str, value: float | int) -> str:
     """'98.61%' of a share, '1,234' of a rate, else '0.0712'."""
     if metric.startswith("images_per_second"):
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

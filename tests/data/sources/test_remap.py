@@ -49,6 +49,13 @@ def assert_named(source, names):
         assert example["caption"] == "c"
 
 
+def test_classes_in_the_models_order_may_have_any_names():
+    names = tuple("abcdefghijkl")
+    assert_named(remap(Labelled(names), {"name": "order"}, class_names=MODEL), MODEL)
+    with pytest.raises(InputError, match="has 3 classes, but the model 12; allowed"):
+        remap(Labelled("abc"), {"name": "order"}, class_names=MODEL)
+
+
 def test_classes_of_a_subset_are_found_by_name(tmp_path):
     names = ("n07", "n03", "n11")
     assert_named(remap(Labelled(names), {"name": "classes", "class_names": MODEL}), names)
@@ -127,7 +134,7 @@ def test_real_labels_that_do_not_fit_are_refused(tmp_path, table, message):
 @pytest.mark.parametrize(
     "labels, names, message",
     [
-        ({}, MODEL, "data.labels.name is None; allowed: classes, numbers, real"),
+        ({}, MODEL, "data.labels.name is None; allowed: classes, numbers, order, real"),
         ({"name": "clases"}, MODEL, "did you mean 'classes'"),
         ({"name": "classes", "tabel": "x"}, MODEL, "did you mean 'table'"),
         ({"name": "numbers", "table": "x"}, MODEL, "unknown key 'table'"),
