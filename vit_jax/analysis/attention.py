@@ -19,7 +19,7 @@ p, q height and width of a patch in pixels.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -76,6 +76,35 @@ def _maps(model, variables, images, layers):
 
     chosen = jax.tree.map(lambda x: x[np.asarray(layers)], (query, key, bias))
     return jax.lax.map(of_layer, chosen)
+
+
+def attention_layers(
+    model: nn.Module,
+    variables: Variables,
+    images: Float[Array, "b H W C"],
+    *,
+    layers: Sequence[int] | None = None,
+) -> Iterator[Float[Array, "b h n n"]]:
+    """The maps of `attention_maps`, a layer after another; one layer's are in memory at a time."""
+    raise NotImplementedError
+
+
+def output_rollout(
+    model: nn.Module,
+    variables: Variables,
+    images: Float[Array, "b H W C"],
+    *,
+    residual: float = RESIDUAL,
+) -> Float[Array, "b rows columns"]:
+    """What `rollout_of_output` makes of all layers' maps, with one layer's in memory at a time."""
+    raise NotImplementedError
+
+
+def attention_distances(
+    model: nn.Module, variables: Variables, images: Float[Array, "b H W C"]
+) -> Float[Array, "l h"]:
+    """`attention_distance` of all layers in pixels, with one layer's maps in memory at a time."""
+    raise NotImplementedError
 
 
 def attention_rollout(
