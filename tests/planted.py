@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from toys import random_params
 
 from vit_jax.models import vit
 
@@ -60,8 +61,10 @@ def train(*, pool: str, count: int = 64) -> Trained:
     model = vit.build(num_classes=CLASSES, patch_size=PATCH, pool=pool, **settings)
     tx = optax.adam(optax.cosine_decay_schedule(3e-3, STEPS))
 
+    start = random_params(model, jnp.zeros((1, *SHAPE)), scale=0.15)
+
     @jax.jit
-    def run(key):
+    def run(params, key):
         def loss(params, data):
             logits = model.apply({"params": params}, data.images).logits
             return optax.softmax_cross_entropy_with_integer_labels(logits, data.labels).mean()
@@ -71,12 +74,11 @@ def train(*, pool: str, count: int = 64) -> Trained:
             updates, state = tx.update(jax.grad(loss)(params, plant(key, BATCH)), state)
             return (optax.apply_updates(params, updates), state), None
 
-        params = model.init(key, jnp.zeros((1, *SHAPE)))["params"]
         keys = jax.random.split(key, STEPS)
         (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
         fresh = plant(jax.random.fold_in(key, 1), count)
         logits = model.apply({"params": params}, fresh.images).logits
         return params, fresh, (logits.argmax(axis=-1) == fresh.labels).mean()
 
-    params, fresh, accuracy = run(jax.random.key(0))
+    params, fresh, accuracy = run(start, jax.random.key(0))
     return Trained(model, {"params": params}, fresh, float(accuracy))

@@ -12,8 +12,9 @@ orders of the same cells. With area D of deletion, I of insertion, and means ove
     gain of insertion  1 - (1 - I) / (1 - I_random)
 
 so 0 is as good as chance, 1 perfect, and less than 0 worse than chance: the skill of a forecast.
-Both are ratios of two means over the same images, x/y; their standard errors are those of the mean
-of (x - gain·...)/y, to first order: sd(x_i - (x/y)·y_i) / (y·√b).
+With x the mean over images of what is divided, and y of what divides, the standard error of x/y is
+to first order sd(x_i - (x/y)·y_i) / (y·√b): images are drawn in pairs, so what makes both large in
+some of them does not count as noise.
 
 Letters: b images; p changed images; H, W, C pixels and channels; m cells; s steps and the start.
 """

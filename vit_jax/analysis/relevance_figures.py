@@ -89,7 +89,7 @@ def draw_token_norms(
     cut: float | None = None,
     title: str = "",
 ) -> None:
-    """A histogram of the norms after the last layer; their median and range in each layer."""
+    """A histogram of the norms after the last layer, and its cut; median and range by layer."""
     norms = np.asarray(norms).reshape(len(norms), -1)
     figure = new_figure(9.5, 3.4)
     figure.suptitle(title, fontsize=10)
@@ -104,7 +104,6 @@ def draw_token_norms(
     right.set(yscale="log", xlabel="layer", ylabel="norm")
     if cut is not None:
         left.axvline(cut, color="grey", linestyle="--", label=f"cut at {cut:.3g}")
-        right.axhline(cut, color="grey", linestyle="--")
         left.legend(fontsize=7)
     for axes in (left, right):
         axes.grid(alpha=0.3)

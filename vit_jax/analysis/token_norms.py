@@ -28,9 +28,11 @@ ONE_WIDTH_BELOW = 15.87  # percent of a normal distribution lie below its mean l
 
 
 class Outliers(NamedTuple):
-    """Attributes:
-    cut: norms above it are outliers.
-    share: of norms above it.
+    """Norms that are far too large.
+
+    Attributes:
+      cut: they are above it.
+      share: of all norms.
     """
 
     cut: float
