@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from vit_jax import sections, weights
 from vit_jax.analysis import attention
+from vit_jax.analysis.heads import check_has_attention
 from vit_jax.core import TrainState, Variables
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
@@ -52,7 +53,7 @@ class Restored(NamedTuple):
     @property
     def vit(self) -> VisionTransformer:
         """Refuses a model without attention."""
-        return attention.check_has_attention(self.model)
+        return check_has_attention(self.model)
 
     @property
     def grid(self) -> tuple[int, int]:

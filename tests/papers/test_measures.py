@@ -77,7 +77,7 @@ def test_distances_are_averaged_over_images_however_many_are_in_memory(workdir, 
     run = looking.run_at(workdir)
     images = run.images("test", 10)
     expected = attention.attention_distance(run.maps(images), (4, 4), (2, 2), num_prefix=1)
-    monkeypatch.setattr(looking, "MAPS_IN_MEMORY", 3 * 4 * 2 * 2 * 17**2)  # three images
+    monkeypatch.setattr(looking, "MAPS_IN_MEMORY", 3 * 4 * 2 * 17**2)  # three images
     found = looking.distance_of(workdir, split="test", count=10)
     assert found.shape == (2, 2)  # layers, heads
     np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -19,8 +19,7 @@ p, q height and width of a patch in pixels.
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -28,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vit_jax.analysis.heads import Layer, check_has_attention, output_weights, read_heads
 from vit_jax.core import Variables
 from vit_jax.errors import InputError
-from vit_jax.layers.attention import attention_weights
 from vit_jax.layers.stem import STRIDES
 from vit_jax.models.vit import VisionTransformer
 
@@ -56,37 +55,60 @@ def attention_maps(
     Raises:
       InputError: for a model without attention, or a layer that it does not have.
     """
+    chosen = _choose_layers(model, layers)
+    return _maps(model, variables, images, chosen)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "layers"))
+def _maps(model, variables, images, layers):
+    chosen = jax.tree.map(lambda x: x[np.asarray(layers)], _read(model, variables, images).layers)
+    return jax.lax.map(Layer.weights, chosen)
+
+
+def attention_layers(
+    model: nn.Module,
+    variables: Variables,
+    images: Float[Array, "b H W C"],
+    *,
+    layers: Sequence[int] | None = None,
+) -> Iterator[Float[Array, "b h n n"]]:
+    """The maps of `attention_maps`, one layer's after another's.
+
+    Memory: queries, keys and values of all layers, and b·h·n² numbers.
+    """
+    chosen = _choose_layers(model, layers)
+    kept = _read(model, variables, images).layers
+    return (_weights(jax.tree.map(lambda x, i=i: x[i], kept)) for i in chosen)
+
+
+def _choose_layers(model: nn.Module, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """From 0."""
     depth = check_has_attention(model).depth
     chosen = tuple(range(depth) if layers is None else layers)
     if not chosen:
         raise InputError(f"layers is empty; allowed: some of {-depth} to {depth - 1}.")
     if strange := [i for i in chosen if not -depth <= i < depth]:
         raise InputError(f"layers has {strange[0]}; allowed: {-depth} to {depth - 1}.")
-    return _maps(model, variables, images, tuple(i % depth for i in chosen))
+    return tuple(i % depth for i in chosen)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "layers"))
-def _maps(model, variables, images, layers):
-    _, kept = model.apply(variables, images, mutable=["intermediates"])
-    ((query, key, _, bias),) = kept["intermediates"]["encoder"]["blocks"]["attention"]["heads"]
-
-    def of_layer(layer):
-        query, key, bias = (None if x is None else x.astype(jnp.float32) for x in layer)
-        return attention_weights(query, key, None, bias)
-
-    chosen = jax.tree.map(lambda x: x[np.asarray(layers)], (query, key, bias))
-    return jax.lax.map(of_layer, chosen)
+_read = jax.jit(read_heads, static_argnames="model")
+_weights = jax.jit(Layer.weights)
 
 
 def attention_rollout(
     maps: Float[Array, "l b h n n"], *, residual: float = RESIDUAL
 ) -> Float[Array, "b n n"]:
     """How much of each token of the input is in each token after the last of these layers."""
-    if not 0 <= residual < 1:
-        raise InputError(f"residual is {residual}; allowed: 0 or more, less than 1.")
+    _check_residual(residual)
     mixing = (1 - residual) * maps.mean(axis=2) + residual * jnp.eye(maps.shape[-1])
     mixing = mixing / mixing.sum(axis=-1, keepdims=True)
     return functools.reduce(lambda rolled, layer: layer @ rolled, mixing)
+
+
+def _check_residual(residual: float) -> None:
+    if not 0 <= residual < 1:
+        raise InputError(f"residual is {residual}; allowed: 0 or more, less than 1.")
 
 
 def rollout_of_output(
@@ -108,6 +130,42 @@ def rollout_of_output(
     return rows[:, model.num_prefix :].reshape(-1, *grid)
 
 
+@functools.partial(jax.jit, static_argnames=("model", "residual"))
+def output_rollout(
+    model: VisionTransformer,
+    variables: Variables,
+    images: Float[Array, "b H W C"],
+    *,
+    residual: float = RESIDUAL,
+) -> Float[Array, "b rows columns"]:
+    """The patches' share in what the head reads, from images: rows of the rollout alone.
+
+    What the head reads is one row: with weights w of the tokens after the last layer it is w·R, and
+    w·R = (w·A_l)·A_{l-1}..., so that no product of two maps is needed.
+
+    Like `rollout_of_output`, but where attention pools its own map says what the head reads, and a
+    distillation token counts as its head does in the logits; see `heads.output_weights`.
+
+    Memory: queries, keys and values of all layers, and b·h·n² numbers.
+    """
+    _check_residual(residual)
+    found = read_heads(check_has_attention(model), variables, images)
+
+    def step(row, layer):
+        attended = jnp.einsum("bq,bqk->bk", row, layer.weights().mean(axis=1))
+        return (1 - residual) * attended + residual * row, None
+
+    row, _ = jax.lax.scan(step, output_weights(model, found), found.layers, reverse=True)
+    return as_grid(model, row, images)
+
+
+def as_grid(
+    model: VisionTransformer, tokens: Float[Array, "b n"], images: Float[Array, "b H W C"]
+) -> Float[Array, "b rows columns"]:
+    """One number for each patch, where it lies in the image."""
+    return tokens[:, model.num_prefix :].reshape(-1, *model.grid(images.shape[1:3]))
+
+
 def attention_distance(
     maps: Float[Array, "l b h n n"],
     grid: tuple[int, int],
@@ -127,6 +185,21 @@ def attention_distance(
     weights = maps[..., num_prefix:, num_prefix:]
     reach = (weights * distances).sum(axis=-1) / weights.sum(axis=-1)
     return reach.mean(axis=(1, 3))
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def attention_distances(
+    model: VisionTransformer, variables: Variables, images: Float[Array, "b H W C"]
+) -> Float[Array, "l h"]:
+    """`attention_distance` from images: of all layers, with one's maps in memory at a time."""
+    found = read_heads(check_has_attention(model), variables, images)
+    grid, patch_size = model.grid(images.shape[1:3]), pixels_of_patch(model)
+
+    def of_layer(layer):
+        maps = layer.weights()[None]
+        return attention_distance(maps, grid, patch_size, num_prefix=model.num_prefix)[0]
+
+    return jax.lax.map(of_layer, found.layers)
 
 
 def check_grid(grid: tuple[int, int], *, num_tokens: int, num_prefix: int) -> None:
@@ -164,13 +237,3 @@ def pixels_of_patch(model: VisionTransformer) -> tuple[int, int]:
     """Height and width of a patch in pixels of the image, also behind a stem's convolutions."""
     stride = STRIDES[model.stem] if model.stem else 1
     return model.patch_size[0] * stride, model.patch_size[1] * stride
-
-
-def check_has_attention(model: Any) -> VisionTransformer:
-    """The model, if its tokens attend to each other."""
-    if not isinstance(model, VisionTransformer):
-        raise InputError(
-            f"a {type(model).__name__} has no attention between tokens; allowed: a "
-            "VisionTransformer."
-        )
-    return model

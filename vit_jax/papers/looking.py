@@ -64,16 +64,12 @@ def distance_of(
 ) -> Float[np.ndarray, "l h"]:
     """Mean attention distance in pixels over the first images of a split."""
     run = run_at(workdir)
-    model, grid = run.vit, run.grid
-    num_tokens = model.num_prefix + math.prod(grid)
-    bytes_an_image = 4 * model.depth * model.block.num_heads * num_tokens**2
+    num_tokens = run.vit.num_prefix + math.prod(run.grid)
+    bytes_an_image = 4 * run.vit.block.num_heads * num_tokens**2  # of one layer
     at_once = max(1, MAPS_IN_MEMORY // bytes_an_image)
     images, sums = run.images(split, count), 0.0
     for first in range(0, len(images), at_once):
         some = images[first : first + at_once]
-        patch_size = attention.pixels_of_patch(model)
-        found = attention.attention_distance(
-            run.maps(some), grid, patch_size, num_prefix=model.num_prefix
-        )
+        found = attention.attention_distances(run.vit, run.variables, run.normalise(some))
         sums += len(some) * np.asarray(found, np.float64)
     return sums / len(images)

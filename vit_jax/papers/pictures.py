@@ -26,8 +26,7 @@ def draw_rollouts(sweep: Path, folder: Path) -> None:
     for name, workdir in shown(sweep, has_attention):
         run = run_at(workdir)
         images = run.images("test", ROLLED_OUT)
-        rollout = attention.attention_rollout(run.maps(images))
-        shares = attention.rollout_of_output(run.vit, rollout, run.grid)
+        shares = attention.output_rollout(run.vit, run.variables, run.normalise(images))
         target = folder / f"{name}.rollout.png"
         attention_figures.draw_rollout(images, np.asarray(shares), target, title=name)
 
