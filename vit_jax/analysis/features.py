@@ -79,31 +79,52 @@ def layer_tokens(
 @functools.partial(jax.jit, static_argnames=("model", "layers"))
 def _layer_tokens(model, variables, images, layers):
     _, kept = model.apply(variables, images, mutable=["intermediates"])
-    kept = kept["intermediates"]
+    every = _tokens_of(model, kept["intermediates"], images.shape[1:3])
+    return [every[i] for i in layers]
+
+
+def _tokens_of(model, kept, size) -> list[LayerTokens]:
+    """Of all layers, from what a forward pass has sown."""
     if isinstance(model, ResNet):
-        features = [kept[name]["features"][0] for name in layer_names(model)]
-        return [LayerTokens(features[i], jnp.zeros((len(images), 0, 1))) for i in layers]
+        stages = [kept[name]["features"][0] for name in layer_names(model)]
+        return [LayerTokens(x, jnp.zeros((len(x), 0, x.shape[-1]))) for x in stages]
     is_vit = isinstance(model, VisionTransformer)
-    blocks = kept["encoder"]["blocks"] if is_vit else kept["blocks"]
-    size = images.shape[1:3]
+    (tokens,) = kept["encoder"]["blocks"]["tokens"] if is_vit else kept["blocks"]["tokens"]
     grid = model.grid(size) if is_vit else grid_size(size, model.patch_size)
     cut = model.num_prefix if is_vit else 0
-    (tokens,) = blocks["tokens"]
-    return [
-        LayerTokens(tokens[i][:, cut:].reshape(len(images), *grid, -1), tokens[i][:, :cut])
-        for i in layers
-    ]
+    return [LayerTokens(x[:, cut:].reshape(len(x), *grid, -1), x[:, :cut]) for x in tokens]
+
+
+class Pooled(NamedTuple):
+    """One vector an image."""
+
+    layers: list[Float[Array, "b _"]]  # behind each layer, of different widths
+    representation: Float[Array, "b _"]  # what the head reads
 
 
 def pooled_layers(
     model: nn.Module, variables: Variables, images: Float[Array, "b H W C"], *, pool: str = "mean"
-) -> list[Float[Array, "b _"]]:
-    """One vector an image behind each layer: a name of `POOLINGS`."""
-    pooling = sections.choose(POOLINGS, pool, where="pool")
-    has_token = isinstance(model, VisionTransformer) and model.class_token
-    if pool == "cls" and not has_token:
-        raise InputError(f"pool is 'cls', and the {type(model).__name__} has no class token.")
-    return [pooling(tokens) for tokens in layer_tokens(model, variables, images)]
+) -> Pooled:
+    """Of all layers, in one pass.
+
+    Args:
+      images: as the model takes them, normalised.
+      pool: 'mean' of the patches, or 'cls', the class token.
+    """
+    sections.choose(POOLINGS, pool, where="pool")
+    layer_names(model)
+    if pool == "cls" and not getattr(model, "class_token", False):
+        raise InputError(
+            f"pool is 'cls', but the {type(model).__name__} has no class token; allowed: 'mean'."
+        )
+    return _pooled_layers(model, variables, images, pool)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "pool"))
+def _pooled_layers(model, variables, images, pool):
+    output, kept = model.apply(variables, images, mutable=["intermediates"])
+    every = _tokens_of(model, kept["intermediates"], images.shape[1:3])
+    return Pooled([POOLINGS[pool](tokens) for tokens in every], output.representation)
 
 
 POOLINGS: dict[str, Callable[[LayerTokens], Array]] = {
