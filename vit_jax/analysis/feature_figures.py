@@ -14,7 +14,8 @@ from jaxtyping import Float, Int, UInt8
 from vit_jax.analysis.figures import new_figure
 
 DPI = 120
-MOST_COLOURS = 20  # of matplotlib's map tab20; more classes are told by numbers
+MOST_COLOURS = 20  # of matplotlib's map tab20; more classes have no legend
+THUMBNAIL = 20  # points of the longer side of an image on a map
 MOST_NAMES = 12  # letters of a class's name beside a bar
 MOST_CELLS = 12  # layers up to which each cell has its number
 
@@ -85,30 +86,40 @@ def draw_projection(
     """
     figure = new_figure(6.4, 7.2 if labels is not None else 6.0)
     axes = figure.add_subplot()
-    if labels is None:
-        axes.scatter(*places.T, s=12, color="tab:blue")
-    elif len(classes := np.unique(labels)) > MOST_COLOURS:
-        axes.scatter(*places.T, s=12, c=labels, cmap="nipy_spectral")
-    else:
-        from matplotlib import colormaps
-
-        palette = colormaps["tab10" if len(classes) <= 10 else "tab20"]
-        for k, label in enumerate(classes):
-            one, name = places[labels == label], shortened(class_names[label], 16)
-            axes.scatter(*one.T, s=12, color=palette(k), label=name)
+    colours = _class_colours(labels, len(places))
+    axes.scatter(*places.T, s=12, color=colours)
+    if labels is not None and len(classes := np.unique(labels)) <= MOST_COLOURS:
+        handles = [
+            axes.scatter([], [], color=colours[labels == k][0], label=shortened(class_names[k], 16))
+            for k in classes
+        ]
         columns = min(4, len(classes))
-        figure.legend(loc="outside lower center", ncols=columns, fontsize=9, markerscale=1.6)
-    _add_thumbnails(axes, places, thumbnails)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9)
+    _add_thumbnails(axes, places, thumbnails, colours)
     axes.set(xticks=[], yticks=[])
     figure.savefig(target, dpi=DPI)
 
 
-def _add_thumbnails(axes, places, thumbnails) -> None:
+def _class_colours(labels: np.ndarray | None, count: int) -> np.ndarray:
+    """[n, 4]: of each example."""
+    from matplotlib import colormaps
+
+    if labels is None:
+        return np.tile(colormaps["tab10"](0), (count, 1))
+    classes, number = np.unique(labels, return_inverse=True)
+    if len(classes) <= MOST_COLOURS:
+        return colormaps["tab10" if len(classes) <= 10 else "tab20"](number)
+    return colormaps["nipy_spectral"](number / (len(classes) - 1))
+
+
+def _add_thumbnails(axes, places, thumbnails, colours) -> None:
+    """Each framed in the colour of its class."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     for i, image in thumbnails:
-        picture = OffsetImage(shown(image), zoom=26 / max(image.shape[:2]))
-        axes.add_artist(AnnotationBbox(picture, places[i], pad=0.1))
+        picture = OffsetImage(shown(image), zoom=THUMBNAIL / max(image.shape[:2]))
+        frame = dict(edgecolor=colours[i], linewidth=1.5)
+        axes.add_artist(AnnotationBbox(picture, places[i], pad=0.05, bboxprops=frame))
 
 
 def spread_out(places: Float[np.ndarray, "n 2"], count: int, *, least: float = 0.08) -> list[int]:
@@ -135,7 +146,7 @@ def draw_similarity(
     row_title: str = "layer",
     column_title: str = "layer",
 ) -> None:
-    """CKA of layers with layers, from 0 (dark) to 1 (bright), the first layers at the lower left."""
+    """CKA of layers with layers, from 0 (dark) to 1 (bright); the first ones at the lower left."""
     figure = new_figure(5.4, 4.6)
     axes = figure.add_subplot()
     picture = axes.imshow(similarity, vmin=0, vmax=1, origin="lower", cmap="magma", aspect="auto")
