@@ -192,9 +192,13 @@ def _pca(features: np.ndarray, seed: int) -> np.ndarray:
 
 def _tsne(features: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    law = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    # Threads that wait for each other thousands of times crawl on a machine that is busy.
+    with threadpool_limits(1):
+        return law.fit_transform(features)
 
 
 def _umap(features: np.ndarray, seed: int) -> np.ndarray:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax.analysis import attention, attention_by_layer, attention_figures
+from vit_jax.analysis import attention, attention_figures
+from vit_jax.analysis.attention_rows import output_maps
 from vit_jax.explain.section import Found, Picture, Table
 from vit_jax.explain.subject import Subject
 
@@ -23,7 +24,7 @@ READS = {
 def maps(subject: Subject, folder: Path) -> Found:
     model, shown, pictures = subject.vit, subject.shown, []
     found = subject.over_images(
-        attention_by_layer.maps_of_output,
+        output_maps,
         size=subject.maps_at_once,
         count=MOST_MAPPED,
         axis=1,
@@ -56,9 +57,8 @@ def _entropy(maps: np.ndarray) -> np.ndarray:
 
 
 def rollout(subject: Subject, folder: Path) -> Found:
-    model, grid, target = subject.vit, subject.restored.grid, "rollout.png"
-    rolled = subject.over_images(attention_by_layer.rollout, size=subject.maps_at_once)
-    shares = np.asarray(attention.rollout_of_output(model, rolled, grid))
+    target, size = "rollout.png", subject.maps_at_once
+    shares = subject.over_images(attention.output_rollout, size=size)
     attention_figures.draw_rollout(
         subject.shown.images, shares, folder / target, captions=subject.captions, columns=2
     )
@@ -91,6 +91,6 @@ def distance(subject: Subject, folder: Path) -> Found:
 
 
 def _distances_of_each(model, variables, images):
-    """[1, l, h] per chunk, weighted by its images, so that chunks of unequal size count right."""
-    found = np.asarray(attention_by_layer.distances(model, variables, images))
+    """[b, l, h]: the chunk's mean for each of its images, so that unequal chunks count right."""
+    found = np.asarray(attention.attention_distances(model, variables, images))
     return np.repeat(found[None], len(images), axis=0)

@@ -7,7 +7,6 @@ import numpy as np
 from vit_jax.analysis import feature_figures, features, relevance_figures, token_norms
 from vit_jax.explain.section import Found, LeftOut, Picture, Table
 from vit_jax.explain.subject import Subject
-from vit_jax.models.resnet import ResNet
 
 FEWEST = 10  # images of a map
 THUMBNAILS = 40  # on it
@@ -30,25 +29,21 @@ def colours(subject: Subject, folder: Path) -> Found:
 
 
 def norms(subject: Subject, folder: Path) -> Found:
-    if isinstance(subject.model, ResNet):
-        raise LeftOut("A ResNet has no tokens.")
-    target = "norms.png"
+    prefix, target = subject.vit.num_prefix, "norms.png"
     found = subject.over_images(token_norms.token_norms, axis=1)
-    prefix = getattr(subject.model, "num_prefix", 0)
-    patches = found[..., prefix:]
-    groups = token_norms.find_groups(patches[-1])
-    relevance_figures.draw_token_norms(patches, folder / target, cut=groups.cut)
-    told = "no group of its own" if groups.cut is None else f"above {groups.cut:.3g}"
+    patches, last = found[..., prefix:], found[-1, :, prefix:]
+    outliers = token_norms.find_outliers(last)
+    relevance_figures.draw_token_norms(patches, folder / target, cut=outliers.cut)
     rows = [
-        ("median norm of patches, last layer", f"{np.median(patches[-1]):.3g}"),
-        ("largest norm of patches, last layer", f"{patches[-1].max():.3g}"),
-        ("outliers", told),
-        ("share of outliers", f"{groups.share:.1%}"),
+        ("median norm of patches", f"{np.median(last):.3g}"),
+        ("largest norm of patches", f"{last.max():.3g}"),
+        (f"patches above {outliers.cut:.3g}, far from the others", f"{outliers.share:.1%}"),
     ]
     if prefix:
         rows.append(("mean norm of tokens in front", f"{found[-1, :, :prefix].mean():.3g}"))
     picture = Picture(target, "A histogram of the patches' norms, and norms by layer.")
-    return Found((picture,), Table(("", "of all shown images"), rows))
+    note = f"Behind the last layer, of {last.size:,} patches of all images shown."
+    return Found((picture,), Table(("norms", "value"), rows), note)
 
 
 def tsne(subject: Subject, folder: Path) -> Found:

@@ -15,7 +15,7 @@ from vit_jax.explain.section import Found, Picture, Result, Table
 from vit_jax.explain.subject import Subject
 
 DENSITY = 1.6  # pixels of a picture to one of the page, for sharp lines on telephones
-NARROWEST = 540  # of the page's pixels, below which a large picture is scrolled, not shrunk
+NARROWEST = 620  # of the page's pixels, below which a large picture is scrolled, not shrunk
 
 STYLE = """
 :root { color-scheme: light; }

@@ -37,7 +37,11 @@ def relevance(subject: Subject, folder: Path) -> Found:
         batch_size=subject.batch_size,
     )
     relevance_figures.draw_faithfulness(measured, folder / "faithfulness.png")
-    rows = [(name, *map(_told, (m.deletion, m.insertion))) for name, m in measured.items()]
+    rows = [
+        (name, *map(_told, (m.deletion, m.deletion_gain, m.insertion, m.insertion_gain)))
+        for name, m in measured.items()
+    ]
+    columns = ("method", "deletion", "gain by deletion", "insertion", "gain by insertion")
     pictures = (
         Picture("relevance.png", "Each image, and over it what each method points at."),
         Picture(
@@ -45,10 +49,10 @@ def relevance(subject: Subject, folder: Path) -> Found:
         ),
     )
     note = (
-        f"Deletion should be small and insertion large; mean ± standard error over "
-        f"{len(shown.images)} images, which are few."
+        "Areas of deletion should be small, of insertion large; a gain of 0 is a random order's, "
+        f"1 is perfect. Mean ± standard error over {len(shown.images)} images."
     )
-    return Found(pictures, Table(("method", "deletion", "insertion"), rows), note)
+    return Found(pictures, Table(columns, rows), note)
 
 
 def occluded(subject: Subject, folder: Path) -> Found:
@@ -69,9 +73,8 @@ def occluded(subject: Subject, folder: Path) -> Found:
 
 
 def _by_class(subject: Subject, method: Any) -> Float[np.ndarray, "b r s"]:
-    """Of each image its own class; gradients keep the maps of all layers."""
-    size = max(1, subject.maps_at_once // subject.vit.depth)
-    return _in_chunks(subject, method, size)
+    """Of each image its own class."""
+    return _in_chunks(subject, method, subject.maps_at_once)
 
 
 def _occluded(subject: Subject) -> Float[np.ndarray, "b r s"]:
@@ -97,10 +100,13 @@ def _window(subject: Subject) -> tuple[int, int]:
     return side, side
 
 
-def _score(subject: Subject) -> str:
+def _score(subject: Subject) -> str | None:
+    """As the model was trained; the library's own choice for one without a head."""
+    if subject.targets is None:
+        return None
     is_sigmoid = getattr(subject.restored.learner.task, "loss_name", "softmax") == "sigmoid"
     return "sigmoid" if is_sigmoid else "probability"
 
 
 def _told(value: Measured) -> str:
-    return f"{value.mean:.3f} ± {value.error:.3f}"
+    return f"{value.mean:.3f}" + ("" if np.isnan(value.error) else f" ± {value.error:.3f}")
