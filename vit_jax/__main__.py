@@ -34,6 +34,12 @@ def _predict(arguments):
     return predict.main(arguments)
 
 
+def _explain(arguments):
+    from vit_jax.commands import explain
+
+    return explain.main(arguments)
+
+
 def _convert(arguments):
     from vit_jax.commands import convert
 
@@ -64,6 +70,7 @@ COMMANDS = {
     "evaluate": (_evaluate, "measure a checkpoint, or published weights"),
     "plan": (_plan, "tell parameters, FLOPs, memory and length of a run, without running it"),
     "predict": (_predict, "classify image files with a checkpoint"),
+    "explain": (_explain, "draw what a model attends to and has learned, as a page"),
     "prepare": (_prepare, "images as sharded ArrayRecord; or an audit of a data set"),
     "convert": (_convert, "published weights or a run's, written as another library wants them"),
 }

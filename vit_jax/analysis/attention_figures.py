@@ -22,13 +22,14 @@ def draw_rollout(
     *,
     captions: Sequence[str] | None = None,
     title: str = "",
+    columns: int = 4,
 ) -> None:
     """Pairs of an image and a heat map over it of where the output comes from (Figure 6).
 
     Heat is a patch's share of the output over the largest one's of that image, smoothed between
     the centres of patches. The paper darkens the image instead, which hides what lies on black.
     """
-    columns = min(4, len(images))
+    columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(3.0 * columns, 1.75 * rows + 0.3)
     figure.suptitle(title, fontsize=10)
@@ -45,6 +46,77 @@ def draw_rollout(
         for axes in (left, right):
             axes.set_axis_off()
     figure.savefig(target, dpi=DPI)
+
+
+def draw_attention_maps(
+    image: UInt8[np.ndarray, "h w c"],
+    maps: Float[np.ndarray, "l g r s"],
+    target: Path,
+    *,
+    layers: Sequence[str],
+) -> None:
+    """A row for each layer: the mean of its heads over the image, then each head's own picture.
+
+    Each is scaled to its own largest weight, so that brightness does not compare heads.
+    """
+    height, width = image.shape[:2]
+    picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+    columns = 1 + maps.shape[1]
+    cell = max(0.62, min(1.1, 7.2 / columns))
+    figure = new_figure(cell * columns + 0.4, cell * len(maps) * height / width + 0.4)
+    panels = figure.subplots(len(maps), columns, squeeze=False)
+    for row, (of_layer, name) in enumerate(zip(maps, layers, strict=True)):
+        mean = of_layer.mean(axis=0)
+        panels[row, 0].imshow(picture)
+        heat = enlarged(mean / _largest(mean), image.shape[:2])
+        panels[row, 0].imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65)
+        panels[row, 0].set_ylabel(name, fontsize=9)
+        for column, one in enumerate(of_layer, start=1):
+            style = dict(cmap="inferno", vmin=0, extent=(0, width, height, 0))
+            panels[row, column].imshow(one / _largest(one), vmax=1, **style)
+    for column, axes in enumerate(panels[0]):
+        axes.set_title("mean" if column == 0 else str(column - 1), fontsize=9)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[])
+    figure.supxlabel("head", fontsize=9)
+    figure.supylabel("layer", fontsize=9)
+    figure.savefig(target, dpi=DPI)
+
+
+def draw_drops(
+    images: UInt8[np.ndarray, "b h w c"],
+    drops: Float[np.ndarray, "b r s"],
+    target: Path,
+    *,
+    captions: Sequence[str] | None = None,
+    columns: int = 2,
+) -> None:
+    """Pairs of an image and a map of what is lost where a place is hidden: red; gained: blue.
+
+    One scale for all images, so that brightness compares them.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = new_figure(3.0 * columns + 0.6, 1.75 * rows)
+    panels = figure.subplots(rows, 2 * columns, squeeze=False)
+    most = _largest(np.abs(drops))
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for i, (image, drop) in enumerate(zip(images, drops, strict=True)):
+        left, right = panels.reshape(-1, 2)[i]
+        height, width = image.shape[:2]
+        picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+        left.imshow(picture)
+        if captions is not None:
+            left.set_title(captions[i], fontsize=8)
+        style = dict(cmap="RdBu_r", vmin=-most, vmax=most, extent=(0, width, height, 0))
+        drawn = right.imshow(drop, **style)
+    figure.colorbar(drawn, ax=panels, shrink=0.9, label="drop")
+    figure.savefig(target, dpi=DPI)
+
+
+def _largest(values: np.ndarray) -> float:
+    return max(float(values.max()), np.finfo(np.float32).tiny)
 
 
 def enlarged(values: Float[np.ndarray, "r s"], size: tuple[int, int]) -> np.ndarray:

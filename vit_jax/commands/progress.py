@@ -78,3 +78,47 @@ class ImageProgress:
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)
+
+
+class SectionProgress:
+    """Shows which part of a page is being made, and how long each took.
+
+    Args:
+      console: rich's; plain lines are printed where it is not a terminal.
+      total: parts in all.
+    """
+
+    def __init__(self, console: Console, total: int):
+        self._console, self._total = console, total
+        self._done, self._name, self._began = 0, "", 0.0
+        self._bar = progress.Progress(
+            progress.TextColumn("sections"),
+            progress.MofNCompleteColumn(),
+            progress.BarColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> "SectionProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def begin(self, name: str) -> None:
+        self._name, self._began = name, time.monotonic()
+        self._bar.update(self._task, description=name)
+
+    def end(self, problem: str = "") -> None:
+        """`problem` is why there is nothing."""
+        self._done += 1
+        self._bar.update(self._task, completed=self._done)
+        seconds = time.monotonic() - self._began
+        told = f"left out: {problem}" if problem else f"{seconds:.1f} s"
+        line = f"{self._done} of {self._total}: {self._name}, {told}"
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)

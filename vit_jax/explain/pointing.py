@@ -1,0 +1,112 @@
+"""Sections: which parts of an image the output rests on, and how far such pictures can be trusted.
+
+Letters: b images; r, s rows and columns of cells.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from vit_jax.analysis import attention, attention_figures, relevance_figures
+from vit_jax.analysis.faithfulness import Measured, faithfulness
+from vit_jax.analysis.occlusion import occlusion
+from vit_jax.analysis.relevance import METHODS
+from vit_jax.explain.section import Found, Picture, Table
+from vit_jax.explain.subject import Subject
+from vit_jax.models.vit import VisionTransformer
+
+CELLS = 8  # along the shorter side, of a model whose patches say nothing of places
+OCCLUSION = "occlusion"
+
+
+def relevance(subject: Subject, folder: Path) -> Found:
+    shown, captions = subject.shown, subject.captions
+    found = {name: _by_class(subject, method) for name, method in METHODS.items()}
+    relevance_figures.draw_relevances(
+        shown.images, found, folder / "relevance.png", captions=captions
+    )
+    measured = faithfulness(
+        subject.model,
+        subject.restored.variables,
+        subject.restored.normalise(shown.images),
+        {**found, OCCLUSION: _occluded(subject)},
+        classes=subject.targets,
+        score=_score(subject),
+        batch_size=subject.batch_size,
+    )
+    relevance_figures.draw_faithfulness(measured, folder / "faithfulness.png")
+    rows = [
+        (name, *map(_told, (m.deletion, m.deletion_gain, m.insertion, m.insertion_gain)))
+        for name, m in measured.items()
+    ]
+    columns = ("method", "deletion", "gain by deletion", "insertion", "gain by insertion")
+    pictures = (
+        Picture("relevance.png", "Each image, and over it what each method points at."),
+        Picture(
+            "faithfulness.png", "The output while patches are taken away, and while they come."
+        ),
+    )
+    note = (
+        "Areas of deletion should be small, of insertion large; a gain of 0 is a random order's, "
+        f"1 is perfect. Mean ± standard error over {len(shown.images)} images."
+    )
+    return Found(pictures, Table(columns, rows), note)
+
+
+def occluded(subject: Subject, folder: Path) -> Found:
+    drops, target = _occluded(subject), "occlusion.png"
+    attention_figures.draw_drops(
+        subject.shown.images, drops, folder / target, captions=subject.captions
+    )
+    rows = [
+        (name, f"{drop.max():+.3f}", f"{drop.min():+.3f}", f"{np.abs(drop).mean():.3f}")
+        for name, drop in zip(subject.shown.names, drops, strict=True)
+    ]
+    columns = ("image", "largest drop", "largest gain", "mean change")
+    picture = Picture(target, "Each image, and over it the drop where a window hides a place.")
+    height, width = _window(subject)
+    lost = "the class's probability" if subject.targets is not None else "the likeness to itself"
+    note = f"A window of {height}×{width} pixels of the image's mean colour; the drop is of {lost}."
+    return Found((picture,), Table(columns, rows), note)
+
+
+def _by_class(subject: Subject, method: Any) -> Float[np.ndarray, "b r s"]:
+    """Of each image its own class."""
+    return _in_chunks(subject, method, subject.maps_at_once)
+
+
+def _occluded(subject: Subject) -> Float[np.ndarray, "b r s"]:
+    settings = dict(window=_window(subject), score=_score(subject), batch_size=subject.batch_size)
+    return _in_chunks(subject, occlusion, subject.batch_size, **settings)
+
+
+def _in_chunks(subject: Subject, function: Any, size: int, **given: Any) -> np.ndarray:
+    run, images, targets = subject.restored, subject.shown.images, subject.targets
+    parts = []
+    for i in range(0, len(images), size):
+        classes = None if targets is None else targets[i : i + size]
+        some = run.normalise(images[i : i + size])
+        parts.append(np.asarray(function(run.model, run.variables, some, classes=classes, **given)))
+    return np.concatenate(parts)
+
+
+def _window(subject: Subject) -> tuple[int, int]:
+    """A patch, or of other models an eighth of the shorter side."""
+    if isinstance(subject.model, VisionTransformer):
+        return attention.pixels_of_patch(subject.model)
+    side = max(1, min(subject.shown.images.shape[1:3]) // CELLS)
+    return side, side
+
+
+def _score(subject: Subject) -> str | None:
+    """As the model was trained; the library's own choice for one without a head."""
+    if subject.targets is None:
+        return None
+    is_sigmoid = getattr(subject.restored.learner.task, "loss_name", "softmax") == "sigmoid"
+    return "sigmoid" if is_sigmoid else "probability"
+
+
+def _told(value: Measured) -> str:
+    return f"{value.mean:.3f}" + ("" if np.isnan(value.error) else f" ± {value.error:.3f}")
