@@ -11,8 +11,8 @@ from vit_jax.analysis.faithfulness import RANDOM, faithfulness
 from vit_jax.analysis.occlusion import occlusion
 
 CHANCE = 1 / planted.CELLS**2
-# The final norm takes from a class token's gradient what it is full of, so that of the one patch
-# which it has read; methods by the gradient alone are weak there, and nothing is claimed of them.
+# Of a class token's model gradient times input is not claimed: with 300 steps in place of 100, and
+# as surely learned, it hit 9 % of the images. The last layer's map is claimed of neither.
 CLAIMED = {
     "cls": ("relevance", "rollout", "occlusion"),
     "gap": ("relevance", "rollout", "occlusion", "gradient_input"),
