@@ -39,7 +39,7 @@ def draw_probabilities(
         row, column = divmod(i, columns)
         left, right = panels[row, 2 * column], panels[row, 2 * column + 1]
         left.imshow(shown(image))
-        left.set_title(shortened(captions[i], 24), fontsize=10)
+        left.set_title(shortened(captions[i], 17), fontsize=10)
         right.set_axis_on()
         names = [shortened(name, MOST_NAMES) for name in probabilities[i]]
         right.barh(range(len(names)), list(probabilities[i].values()), color="tab:blue")
