@@ -17,7 +17,8 @@ def test_the_two_commands_are_there_and_marked_for_ci():
 
 
 def test_commands_run_as_written(tmp_path):
-    """Each in the README's order; train and explain shortened, the workdir moved, the rest as it is."""
+    """Each in the README's order; train and explain shortened, the workdir moved, the rest as it
+    stands."""
     output = tmp_path / "out.txt"
     seen = set()
     for command in COMMANDS:

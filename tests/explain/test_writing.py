@@ -85,7 +85,7 @@ def test_two_models_are_compared_of_the_same_images(tmp_path):
 def test_layers_and_the_class_are_as_asked(tmp_path):
     of_class = subject("class token", layers=(-1,), target=7)
     assert of_class.layer_titles == ["1"] and of_class.targets.tolist() == [7, 7, 7]
-    assert all(caption.endswith(": 7") for caption in of_class.captions)
+    assert all(caption.endswith("\n7") for caption in of_class.captions)
     own = subject("class token")
     assert own.targets.tolist() == own.probabilities.argmax(-1).tolist()
     with pytest.raises(InputError, match="layers has 2; allowed: -2 to 1"):

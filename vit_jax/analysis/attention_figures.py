@@ -31,7 +31,7 @@ def draw_rollout(
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = new_figure(3.0 * columns, 1.75 * rows + 0.3)
+    figure = new_figure(3.0 * columns, (1.75 if captions is None else 1.9) * rows + 0.3)
     figure.suptitle(title, fontsize=10)
     for i, (image, share) in enumerate(zip(images, shares, strict=True)):
         picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
@@ -42,7 +42,7 @@ def draw_rollout(
         heat = enlarged(share / share.max(), size)
         right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65)
         if captions is not None:
-            left.set_title(captions[i], fontsize=8)
+            left.set_title(captions[i], fontsize=9)
         for axes in (left, right):
             axes.set_axis_off()
     figure.savefig(target, dpi=DPI)
@@ -70,16 +70,16 @@ def draw_attention_maps(
         panels[row, 0].imshow(picture)
         heat = enlarged(mean / _largest(mean), image.shape[:2])
         panels[row, 0].imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65)
-        panels[row, 0].set_ylabel(name, fontsize=9)
+        panels[row, 0].set_ylabel(name, fontsize=11)
         for column, one in enumerate(of_layer, start=1):
             style = dict(cmap="inferno", vmin=0, extent=(0, width, height, 0))
             panels[row, column].imshow(one / _largest(one), vmax=1, **style)
     for column, axes in enumerate(panels[0]):
-        axes.set_title("mean" if column == 0 else str(column - 1), fontsize=9)
+        axes.set_title("mean" if column == 0 else str(column - 1), fontsize=11)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
-    figure.supxlabel("head", fontsize=9)
-    figure.supylabel("layer", fontsize=9)
+    figure.supxlabel("head", fontsize=11)
+    figure.supylabel("layer", fontsize=11)
     figure.savefig(target, dpi=DPI)
 
 
@@ -97,7 +97,7 @@ def draw_drops(
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = new_figure(3.0 * columns + 0.6, 1.75 * rows)
+    figure = new_figure(3.0 * columns + 0.6, 1.9 * rows)
     panels = figure.subplots(rows, 2 * columns, squeeze=False)
     most = _largest(np.abs(drops))
     for axes in panels.flat:
@@ -108,7 +108,7 @@ def draw_drops(
         picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
         left.imshow(picture)
         if captions is not None:
-            left.set_title(captions[i], fontsize=8)
+            left.set_title(captions[i], fontsize=9)
         style = dict(cmap="RdBu_r", vmin=-most, vmax=most, extent=(0, width, height, 0))
         drawn = right.imshow(drop, **style)
     figure.colorbar(drawn, ax=panels, shrink=0.9, label="drop")

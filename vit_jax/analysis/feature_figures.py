@@ -30,8 +30,8 @@ def draw_probabilities(
     """Each image, and beside it bars of its classes' probabilities, in the order given."""
     columns = min(2, len(images))
     rows = -(-len(images) // columns)
-    figure = new_figure(3.6 * columns, 1.7 * rows)
-    panels = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[1, 0.7] * columns)
+    figure = new_figure(3.1 * columns, 1.75 * rows)
+    panels = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[1, 0.6] * columns)
     for left, right in zip(panels[:, ::2].ravel(), panels[:, 1::2].ravel(), strict=True):
         left.set_axis_off()
         right.set_axis_off()
@@ -39,13 +39,13 @@ def draw_probabilities(
         row, column = divmod(i, columns)
         left, right = panels[row, 2 * column], panels[row, 2 * column + 1]
         left.imshow(shown(image))
-        left.set_title(shortened(captions[i], 26), fontsize=8)
+        left.set_title(shortened(captions[i], 17), fontsize=10)
         right.set_axis_on()
         names = [shortened(name, MOST_NAMES) for name in probabilities[i]]
         right.barh(range(len(names)), list(probabilities[i].values()), color="tab:blue")
-        right.set_yticks(range(len(names)), names, fontsize=8)
+        right.set_yticks(range(len(names)), names, fontsize=10)
         right.set(xlim=(0, 1), xticks=(0, 1))
-        right.tick_params(axis="x", labelsize=7)
+        right.tick_params(axis="x", labelsize=9)
         right.invert_yaxis()
         for side in ("top", "right"):
             right.spines[side].set_visible(False)
@@ -67,7 +67,7 @@ def draw_feature_colours(
             axes.imshow(picture, extent=(0, width, height, 0), interpolation="nearest")
             axes.set_axis_off()
             if i == 0:
-                axes.set_title(name, fontsize=9)
+                axes.set_title(name, fontsize=11)
     figure.savefig(target, dpi=DPI)
 
 
@@ -90,11 +90,13 @@ def draw_projection(
     axes.scatter(*places.T, s=12, color=colours)
     if labels is not None and len(classes := np.unique(labels)) <= MOST_COLOURS:
         handles = [
-            axes.scatter([], [], color=colours[labels == k][0], label=shortened(class_names[k], 16))
+            axes.scatter([], [], color=colours[labels == k][0], label=shortened(class_names[k], 14))
             for k in classes
         ]
-        columns = min(4, len(classes))
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9)
+        columns = min(3, len(classes))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, fontsize=11, columnspacing=1
+        )
     _add_thumbnails(axes, places, thumbnails, colours)
     axes.set(xticks=[], yticks=[])
     figure.savefig(target, dpi=DPI)

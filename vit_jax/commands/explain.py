@@ -94,7 +94,6 @@ def check_flags(values: flags.FlagValues) -> None:
 
 def open_subject(values: flags.FlagValues, paths: Sequence[str], on_bad: Any, *, is_compared: bool):
     """The `Subject` that the flags describe."""
-    from vit_jax.explain import contents  # noqa: F401
     from vit_jax.explain.subject import Subject
 
     if values.weights:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from vit_jax.analysis import features
+from vit_jax.analysis.feature_figures import shortened
 from vit_jax.errors import InputError
 from vit_jax.explain.examples import Example, Examples
 from vit_jax.explain.section import LeftOut
@@ -24,6 +25,7 @@ from vit_jax.restoring import Restored
 
 MOST_LAYERS = 6  # that are shown by default, at even steps
 MAPS_IN_MEMORY = 2**28  # bytes of one layer's attention maps
+CAPTION = 20  # letters of a line
 THUMBNAIL = 32  # pixels of the longer side
 
 
@@ -116,11 +118,12 @@ class Subject:
 
     @functools.cached_property
     def captions(self) -> list[str]:
-        """Of the shown images: the name, and the class that is explained."""
+        """Of the shown images: the name, and below it the class that is explained."""
+        names = [shortened(name, CAPTION) for name in self.shown.names]
         if self.targets is None:
-            return self.shown.names
-        names = (self.class_names[i] for i in self.targets)
-        return [f"{name}: {of}" for name, of in zip(self.shown.names, names, strict=True)]
+            return names
+        classes = (shortened(self.class_names[i], CAPTION) for i in self.targets)
+        return [f"{name}\n{of}" for name, of in zip(names, classes, strict=True)]
 
     @functools.cached_property
     def chosen_layers(self) -> tuple[int, ...]:
