@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
 from vit_jax import sections, weights
-from vit_jax.analysis import attention
 from vit_jax.analysis.heads import check_has_attention
 from vit_jax.core import TrainState, Variables
 from vit_jax.data import pipeline
@@ -83,10 +82,6 @@ class Restored(NamedTuple):
             source=source, preprocessing=info.preprocessing, batch_size=size, num_workers=0
         )
         return next(iter(data))["image"]
-
-    def maps(self, images: UInt8[np.ndarray, "b h w c"]) -> Float[Array, "l b h n n"]:
-        """Of all layers; see `attention.attention_maps`."""
-        return attention.attention_maps(self.vit, self.variables, self.normalise(images))
 
 
 def restore(workdir: str | Path, *, checkpoint: str = "last", mesh: Mesh | None = None) -> Restored:

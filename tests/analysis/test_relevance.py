@@ -118,17 +118,13 @@ def test_methods_equal_loops_over_maps_in_memory(settings):
     np.testing.assert_allclose(found, read_by_head(model, last, pooling), rtol=1e-4)
 
 
-def test_layers_one_by_one_are_those_of_all_at_once():
+def test_distances_layer_by_layer_are_those_of_all_at_once():
     model, variables = model_and_variables(**VARIANTS[1])
     images = normal(2, *IMAGE)
     maps = attention.attention_maps(model, variables, images)
-    chosen = list(attention.attention_layers(model, variables, images, layers=(-1, 0)))
-    np.testing.assert_allclose(np.stack(chosen), maps[np.array([1, 0])], rtol=1e-5)
     found = attention.attention_distances(model, variables, images)
     expected = attention.attention_distance(maps, (2, 3), (4, 4), num_prefix=model.num_prefix)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    with pytest.raises(InputError, match="layers has 2; allowed: -2 to 1"):  # before any is asked
-        attention.attention_layers(model, variables, images, layers=(2,))
 
 
 def test_the_row_that_the_head_reads_is_that_of_the_whole_rollout():
@@ -138,7 +134,7 @@ def test_the_row_that_the_head_reads_is_that_of_the_whole_rollout():
     maps = attention.attention_maps(model, variables, images)
     whole = attention.attention_rollout(maps, residual=0.25)
     found = attention.output_rollout(model, variables, images, residual=0.25)
-    expected = attention.rollout_of_output(model, whole, (2, 3))
+    expected = whole[:, 0, model.num_prefix :].reshape(2, 2, 3)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     with pytest.raises(InputError, match="residual is 1; allowed"):
         attention.output_rollout(model, variables, images, residual=1)
@@ -232,6 +228,11 @@ def test_memory_is_that_of_few_layers(settings):
     model = vit.build(**{**TINY, "patch_size": 2, "depth": depth, **settings})
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     of_one_layer = 4 * TINY["num_heads"] * (16 * 16) ** 2
-    walk = relevance._relevance.lower(model, variables, image, None).compile()
-    used = walk.memory_analysis().temp_size_in_bytes
-    assert of_one_layer <= used < depth / 2 * of_one_layer
+    walks = {
+        "relevance": relevance._relevance.lower(model, variables, image, None),
+        "rollout": attention.output_rollout.lower(model, variables, image),
+        "distances": attention.attention_distances.lower(model, variables, image),
+    }
+    for name, walk in walks.items():
+        used = walk.compile().memory_analysis().temp_size_in_bytes
+        assert of_one_layer <= used < depth / 2 * of_one_layer, name

@@ -11,7 +11,7 @@ from helpers import tiny_config
 from PIL import Image
 
 from vit_jax import experiment, restoring
-from vit_jax.analysis import attention, embeddings
+from vit_jax.analysis import attention, embeddings, heads
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.evaluation.few_shot import few_shot_accuracy
@@ -76,8 +76,9 @@ def test_few_shot_is_the_mean_over_choices_of_images(workdir, monkeypatch):
 def test_distances_are_averaged_over_images_however_many_are_in_memory(workdir, monkeypatch):
     run = looking.run_at(workdir)
     images = run.images("test", 10)
-    expected = attention.attention_distance(run.maps(images), (4, 4), (2, 2), num_prefix=1)
-    monkeypatch.setattr(looking, "MAPS_IN_MEMORY", 3 * 4 * 2 * 17**2)  # three images
+    maps = attention.attention_maps(run.vit, run.variables, run.normalise(images))
+    expected = attention.attention_distance(maps, (4, 4), (2, 2), num_prefix=1)
+    monkeypatch.setattr(heads, "MAPS_IN_MEMORY", 3 * 4 * 2 * 17**2)  # three images
     found = looking.distance_of(workdir, split="test", count=10)
     assert found.shape == (2, 2)  # layers, heads
     np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -19,7 +19,7 @@ p, q height and width of a patch in pixels.
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vit_jax.analysis.features import choose_layers
 from vit_jax.analysis.heads import Layer, check_has_attention, output_weights, read_heads
 from vit_jax.core import Variables
 from vit_jax.errors import InputError
@@ -55,45 +56,14 @@ def attention_maps(
     Raises:
       InputError: for a model without attention, or a layer that it does not have.
     """
-    chosen = _choose_layers(model, layers)
+    chosen = choose_layers(check_has_attention(model), layers)
     return _maps(model, variables, images, chosen)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "layers"))
 def _maps(model, variables, images, layers):
-    chosen = jax.tree.map(lambda x: x[np.asarray(layers)], _read(model, variables, images).layers)
-    return jax.lax.map(Layer.weights, chosen)
-
-
-def attention_layers(
-    model: nn.Module,
-    variables: Variables,
-    images: Float[Array, "b H W C"],
-    *,
-    layers: Sequence[int] | None = None,
-) -> Iterator[Float[Array, "b h n n"]]:
-    """The maps of `attention_maps`, one layer's after another's.
-
-    Memory: queries, keys and values of all layers, and b·h·n² numbers.
-    """
-    chosen = _choose_layers(model, layers)
-    kept = _read(model, variables, images).layers
-    return (_weights(jax.tree.map(lambda x, i=i: x[i], kept)) for i in chosen)
-
-
-def _choose_layers(model: nn.Module, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """From 0."""
-    depth = check_has_attention(model).depth
-    chosen = tuple(range(depth) if layers is None else layers)
-    if not chosen:
-        raise InputError(f"layers is empty; allowed: some of {-depth} to {depth - 1}.")
-    if strange := [i for i in chosen if not -depth <= i < depth]:
-        raise InputError(f"layers has {strange[0]}; allowed: {-depth} to {depth - 1}.")
-    return tuple(i % depth for i in chosen)
-
-
-_read = jax.jit(read_heads, static_argnames="model")
-_weights = jax.jit(Layer.weights)
+    found = read_heads(model, variables, images)
+    return jax.lax.map(Layer.weights, found.layers_at(layers))
 
 
 def attention_rollout(
@@ -111,25 +81,6 @@ def _check_residual(residual: float) -> None:
         raise InputError(f"residual is {residual}; allowed: 0 or more, less than 1.")
 
 
-def rollout_of_output(
-    model: VisionTransformer, rollout: Float[Array, "b n n"], grid: tuple[int, int]
-) -> Float[Array, "b rows columns"]:
-    """The patches' share in what the head reads, as a picture of the grid.
-
-    The head reads the class token, or averages patches, or both; where attention pools, all tokens
-    count alike here. Tokens in front of the patches are left out, and shares sum to what is left.
-    """
-    patches, token = rollout[:, model.num_prefix :], rollout[:, 0]
-    rows = {
-        "cls": token,
-        "gap": patches.mean(axis=1),
-        "cls_gap": (token + patches.mean(axis=1)) / 2,
-        "map": rollout.mean(axis=1),
-    }[model.pool]
-    check_grid(grid, num_tokens=rollout.shape[-1], num_prefix=model.num_prefix)
-    return rows[:, model.num_prefix :].reshape(-1, *grid)
-
-
 @functools.partial(jax.jit, static_argnames=("model", "residual"))
 def output_rollout(
     model: VisionTransformer,
@@ -143,8 +94,7 @@ def output_rollout(
     What the head reads is one row: with weights w of the tokens after the last layer it is w·R, and
     w·R = (w·A_l)·A_{l-1}..., so that no product of two maps is needed.
 
-    Like `rollout_of_output`, but where attention pools its own map says what the head reads, and a
-    distillation token counts as its head does in the logits; see `heads.output_weights`.
+    See `heads.output_weights`.
 
     Memory: queries, keys and values of all layers, and b·h·n² numbers.
     """

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vit_jax.analysis.attention import attention_layers
+from vit_jax.analysis.features import choose_layers
+from vit_jax.analysis.heads import check_has_attention, output_weights, read_heads
 from vit_jax.core import Variables
 from vit_jax.models.vit import VisionTransformer
 
@@ -25,28 +26,26 @@ def output_maps(
 ) -> Float[Array, "l b h r s"]:
     """How much of each patch the tokens that the head reads attend to, a picture for each head.
 
-    That is the class token's row of the maps, the mean over the patches' rows, or the mean of both,
-    as the model pools; where attention pools, the mean over all rows. A row's weights on tokens in
-    front of the patches are left out, and not shared among the patches.
+    Rows of the maps, averaged as the head reads their tokens: see `heads.output_weights`. Weights
+    on tokens in front of the patches are left out, and not shared among the patches.
 
-    Memory: that of `attention_layers`.
+    Memory: queries, keys and values of all layers, and b·h·n² numbers.
 
     Args:
       images: as the model takes them, normalised.
       layers: from 0, or from the end if negative; all by default.
     """
-    maps = attention_layers(model, variables, images, layers=layers)
-    rows = jnp.stack([_output_rows(model, of_layer) for of_layer in maps])
-    patches = rows[..., model.num_prefix :]
+    chosen = choose_layers(check_has_attention(model), layers)
+    return _output_maps(model, variables, images, chosen)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "layers"))
+def _output_maps(model, variables, images, layers):
+    found = read_heads(model, variables, images)
+    reads = output_weights(model, found)
+
+    def of_layer(layer):
+        return jnp.einsum("bq,bhqk->bhk", reads, layer.weights())
+
+    patches = jax.lax.map(of_layer, found.layers_at(layers))[..., model.num_prefix :]
     return patches.reshape(*patches.shape[:-1], *model.grid(images.shape[1:3]))
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _output_rows(model, maps: Float[Array, "b h n n"]) -> Float[Array, "b h n"]:
-    token, patches = maps[..., 0, :], maps[..., model.num_prefix :, :].mean(axis=-2)
-    return {
-        "cls": token,
-        "gap": patches,
-        "cls_gap": (token + patches) / 2,
-        "map": maps.mean(axis=-2),
-    }[model.pool]

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vit_jax import sections
+from vit_jax.analysis.heads import runnable
 from vit_jax.core import Variables
 from vit_jax.errors import InputError
 from vit_jax.layers.embed import grid_size
@@ -73,7 +74,8 @@ def layer_tokens(
     Args:
       images: as the model takes them, normalised.
     """
-    return _layer_tokens(model, variables, images, choose_layers(model, layers))
+    chosen = choose_layers(model, layers)
+    return _layer_tokens(runnable(model), variables, images, chosen)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "layers"))
@@ -103,34 +105,23 @@ class Pooled(NamedTuple):
 
 
 def pooled_layers(
-    model: nn.Module, variables: Variables, images: Float[Array, "b H W C"], *, pool: str = "mean"
+    model: nn.Module, variables: Variables, images: Float[Array, "b H W C"]
 ) -> Pooled:
-    """Of all layers, in one pass.
+    """The patches' means behind all layers, in one pass.
 
     Args:
       images: as the model takes them, normalised.
-      pool: 'mean' of the patches, or 'cls', the class token.
     """
-    sections.choose(POOLINGS, pool, where="pool")
     layer_names(model)
-    if pool == "cls" and not getattr(model, "class_token", False):
-        raise InputError(
-            f"pool is 'cls', but the {type(model).__name__} has no class token; allowed: 'mean'."
-        )
-    return _pooled_layers(model, variables, images, pool)
+    return _pooled_layers(runnable(model), variables, images)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "pool"))
-def _pooled_layers(model, variables, images, pool):
+@functools.partial(jax.jit, static_argnames="model")
+def _pooled_layers(model, variables, images):
     output, kept = model.apply(variables, images, mutable=["intermediates"])
     every = _tokens_of(model, kept["intermediates"], images.shape[1:3])
-    return Pooled([POOLINGS[pool](tokens) for tokens in every], output.representation)
-
-
-POOLINGS: dict[str, Callable[[LayerTokens], Array]] = {
-    "mean": lambda tokens: tokens.patches.mean(axis=(1, 2)),
-    "cls": lambda tokens: tokens.prefix[:, 0],
-}
+    means = [tokens.patches.mean(axis=(1, 2)) for tokens in every]
+    return Pooled(means, output.representation)
 
 
 class Components(NamedTuple):
@@ -185,11 +176,6 @@ def project(
     return np.asarray(function(np.asarray(features, np.float32), seed), np.float64)
 
 
-def _pca(features: np.ndarray, seed: int) -> np.ndarray:
-    del seed  # no choice is left
-    return principal_components(features, 2).coordinates
-
-
 def _tsne(features: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -222,7 +208,6 @@ def check_umap() -> None:
 
 
 PROJECTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "pca": _pca,  # arXiv:1404.1100
     "tsne": _tsne,  # van der Maaten and Hinton 2008
     "umap": _umap,  # arXiv:1802.03426
 }

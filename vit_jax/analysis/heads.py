@@ -7,15 +7,25 @@ when they are looked at, whatever kernel the model runs.
 Letters: l layers; b images; h heads; n tokens; m keys; d channels of a head; o offsets of patches.
 """
 
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
 from vit_jax.core import Tree, Variables
 from vit_jax.errors import InputError
 from vit_jax.layers.attention import attention_weights
+from vit_jax.layers.attention_choice import Case, cudnn_problem
 from vit_jax.layers.position_tables import RelativeKeys
 from vit_jax.models.vit import VisionTransformer
+
+MAPS_IN_MEMORY = 2**28  # bytes
 
 
 @struct.dataclass
@@ -53,6 +63,9 @@ class Heads:
     layers: Layer
     pool: Layer | None = None
 
+    def layers_at(self, positions: Sequence[int]) -> Layer:
+        return jax.tree.map(lambda x: x[np.asarray(positions)], self.layers)
+
 
 def find_heads(model: VisionTransformer, variables: Variables, intermediates: Tree) -> Heads:
     """Among a pass's intermediates."""
@@ -78,7 +91,32 @@ def read_heads(
 
 def rolled(model: VisionTransformer) -> VisionTransformer:
     """The same function, one layer in a pass of the scan: no two layers' maps exist at once."""
-    return model.clone(unroll=1)
+    return runnable(model).clone(unroll=1)
+
+
+def runnable(model: nn.Module) -> nn.Module:
+    """The same function by a kernel that can run here, whichever it was trained with.
+
+    Only cuDNN's is bound to devices and types; 'auto' takes its place elsewhere.
+    """
+    block = model.block if isinstance(model, VisionTransformer) else None
+    if block is None or block.attention_implementation != "cudnn":
+        return model
+    device, head_size = jax.devices()[0].device_kind, model.width // block.num_heads
+    # No attention of the encoder has a mask, and without one lengths do not matter.
+    case = Case(
+        jax.default_backend(), device, head_size, 0, 0, str(jnp.dtype(block.dtype)), False, True
+    )
+    has_bias = model.position_embedding == "relative"
+    if not has_bias and cudnn_problem(case) is None:
+        return model
+    return model.clone(block=dataclasses.replace(block, attention_implementation="auto"))
+
+
+def images_at_once(model: VisionTransformer, grid: tuple[int, int]) -> int:
+    """Images of which one layer's maps fit into `MAPS_IN_MEMORY`; one at least."""
+    num_tokens = model.num_prefix + math.prod(grid)
+    return max(1, MAPS_IN_MEMORY // (4 * model.block.num_heads * num_tokens**2))
 
 
 def output_weights(model: VisionTransformer, heads: Heads) -> Float[Array, "b n"]:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vit_jax import sections
+from vit_jax.analysis.heads import runnable
 from vit_jax.core import Tree, Variables
 from vit_jax.errors import InputError
 
@@ -78,6 +79,7 @@ class Scorer:
     ):
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; allowed: 1 or more.")
+        model = runnable(model)
         self._model, self._variables, self._batch_size = model, variables, batch_size
         output = _outputs(model, variables, images, batch_size)
         self.score = score or (SIMILARITY if output.logits is None else "probability")

@@ -11,13 +11,14 @@ from vit_jax.analysis import attention, attention_figures
 from vit_jax.analysis.attention_rows import output_maps
 from vit_jax.explain.section import Found, Picture, Table
 from vit_jax.explain.subject import Subject
+from vit_jax.models.vit import VisionTransformer
 
 MOST_MAPPED = 4  # images, each of which is a picture of its own
 READS = {
     "cls": "the class token",
     "gap": "the patches, averaged, as the head averages them",
     "cls_gap": "the class token and the patches' mean, half each",
-    "map": "all tokens, averaged: the head pools them by attention of its own",
+    "map": "all tokens, each as much as the head's own attention reads of it",
 }
 
 
@@ -43,10 +44,17 @@ def maps(subject: Subject, folder: Path) -> Found:
         for name, share, count in zip(subject.layer_titles, strength, np.exp(entropy), strict=True)
     ]
     columns = ("layer", "weight on patches", f"patches in effect, of {found[0, 0, 0].size}")
-    note = f"The maps are those of {READS[model.pool]}."
+    note = f"The maps are those of {reads(model)}."
     if len(shown.images) > found.shape[1]:
         note += f" The first {found.shape[1]} of {len(shown.images)} images are drawn."
     return Found(tuple(pictures), Table(columns, rows), note)
+
+
+def reads(model: VisionTransformer) -> str:
+    """`heads.output_weights` in words."""
+    if model.distillation_token and model.num_classes:
+        return f"{READS[model.pool]}; and as much again of the distillation token"
+    return READS[model.pool]
 
 
 def _entropy(maps: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ Letters: b images; r, s rows and columns of cells.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -23,7 +22,11 @@ OCCLUSION = "occlusion"
 
 def relevance(subject: Subject, folder: Path) -> Found:
     shown, captions = subject.shown, subject.captions
-    found = {name: _by_class(subject, method) for name, method in METHODS.items()}
+    classes = {"classes": subject.targets}  # of each image its own
+    found = {
+        name: subject.over_images(method, size=subject.maps_at_once, each=classes)
+        for name, method in METHODS.items()
+    }
     relevance_figures.draw_relevances(
         shown.images, found, folder / "relevance.png", captions=captions
     )
@@ -72,24 +75,14 @@ def occluded(subject: Subject, folder: Path) -> Found:
     return Found((picture,), Table(columns, rows), note)
 
 
-def _by_class(subject: Subject, method: Any) -> Float[np.ndarray, "b r s"]:
-    """Of each image its own class."""
-    return _in_chunks(subject, method, subject.maps_at_once)
-
-
 def _occluded(subject: Subject) -> Float[np.ndarray, "b r s"]:
-    settings = dict(window=_window(subject), score=_score(subject), batch_size=subject.batch_size)
-    return _in_chunks(subject, occlusion, subject.batch_size, **settings)
-
-
-def _in_chunks(subject: Subject, function: Any, size: int, **given: Any) -> np.ndarray:
-    run, images, targets = subject.restored, subject.shown.images, subject.targets
-    parts = []
-    for i in range(0, len(images), size):
-        classes = None if targets is None else targets[i : i + size]
-        some = run.normalise(images[i : i + size])
-        parts.append(np.asarray(function(run.model, run.variables, some, classes=classes, **given)))
-    return np.concatenate(parts)
+    return subject.over_images(
+        occlusion,
+        each={"classes": subject.targets},
+        window=_window(subject),
+        score=_score(subject),
+        batch_size=subject.batch_size,
+    )
 
 
 def _window(subject: Subject) -> tuple[int, int]:

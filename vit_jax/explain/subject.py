@@ -7,7 +7,8 @@ r channels of the representation.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 
 from vit_jax.analysis import features
 from vit_jax.analysis.feature_figures import shortened
+from vit_jax.analysis.heads import images_at_once
 from vit_jax.errors import InputError
 from vit_jax.explain.examples import Example, Examples
 from vit_jax.explain.section import LeftOut
@@ -24,7 +26,6 @@ from vit_jax.models.vit import VisionTransformer
 from vit_jax.restoring import Restored
 
 MOST_LAYERS = 6  # that are shown by default, at even steps
-MAPS_IN_MEMORY = 2**28  # bytes of one layer's attention maps
 CAPTION = 20  # letters of a line
 THUMBNAIL = 32  # pixels of the longer side
 
@@ -146,11 +147,8 @@ class Subject:
 
     @property
     def maps_at_once(self) -> int:
-        """Images whose attention maps of a layer fit into `MAPS_IN_MEMORY`, and `batch_size`."""
-        rows, columns = self.restored.grid
-        tokens = self.vit.num_prefix + rows * columns
-        size = 4 * self.vit.block.num_heads * tokens**2
-        return max(1, min(self.batch_size, MAPS_IN_MEMORY // size))
+        """See `heads.images_at_once`; `batch_size` at most."""
+        return min(self.batch_size, images_at_once(self.vit, self.restored.grid))
 
     def over_images(
         self,
@@ -159,25 +157,25 @@ class Subject:
         size: int | None = None,
         count: int | None = None,
         axis: int = 0,
+        each: Mapping[str, np.ndarray | None] = MappingProxyType({}),
         **given: Any,
     ) -> Any:
-        """`function(model, variables, images, **given)` of the shown images, some at a time.
+        """`function(model, variables, images, **each, **given)` of the shown images, in chunks.
 
         Args:
           size: images at a time.
           count: of images, the first ones; all by default.
           axis: of the images in what is returned, an array or a tree of such.
+          each: arguments that have an entry for each image, or are None.
         """
-        images, size = self.shown.images[:count], size or self.batch_size
-        parts = [
-            jax.tree.map(np.asarray, self._call(function, images[i : i + size], **given))
-            for i in range(0, len(images), size)
-        ]
+        run, images, size = self.restored, self.shown.images[:count], size or self.batch_size
+        parts = []
+        for i in range(0, len(images), size):
+            own = {name: x if x is None else x[i : i + size] for name, x in each.items()}
+            some = run.normalise(images[i : i + size])
+            found = function(run.model, run.variables, some, **own, **given)
+            parts.append(jax.tree.map(np.asarray, found))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=axis), *parts)
-
-    def _call(self, function, images, **given):
-        run = self.restored
-        return function(run.model, run.variables, run.normalise(images), **given)
 
     @functools.cached_property
     def sample(self) -> Sample:
@@ -227,6 +225,6 @@ def in_chunks(rows: Iterator[Example], size: int) -> Iterator[Sequence[Example]]
 
 
 def small(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "_ _ c"]:
-    """Every so manieth pixel, up to `THUMBNAIL`."""
+    """Pixels at even steps, up to `THUMBNAIL` along the longer side."""
     step = -(-max(image.shape[:2]) // THUMBNAIL)
     return image[::step, ::step]

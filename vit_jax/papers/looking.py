@@ -1,7 +1,6 @@
 """Finished runs brought back to look inside; what was found is kept while it may be of use."""
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,12 +10,12 @@ from jaxtyping import Float
 
 from vit_jax import restoring
 from vit_jax.analysis import attention
+from vit_jax.analysis.heads import images_at_once
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.workdir import existing
 
 IMAGES = 128  # as for arXiv:2010.11929, Figure 7
-MAPS_IN_MEMORY = 2**28  # bytes
 KEPT = 4  # results: a table measures a run by all of its columns, one after another
 
 Result = TypeVar("Result")
@@ -64,9 +63,7 @@ def distance_of(
 ) -> Float[np.ndarray, "l h"]:
     """Mean attention distance in pixels over the first images of a split."""
     run = run_at(workdir)
-    num_tokens = run.vit.num_prefix + math.prod(run.grid)
-    bytes_an_image = 4 * run.vit.block.num_heads * num_tokens**2  # of one layer
-    at_once = max(1, MAPS_IN_MEMORY // bytes_an_image)
+    at_once = images_at_once(run.vit, run.grid)
     images, sums = run.images(split, count), 0.0
     for first in range(0, len(images), at_once):
         some = images[first : first + at_once]
