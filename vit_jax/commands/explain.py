@@ -18,24 +18,24 @@ from vit_jax.commands import parsing, processes
 from vit_jax.commands.progress import SectionProgress
 from vit_jax.errors import InputError
 
-FEWEST = 10  # images of which a map or a similarity says something
 DEFAULT_COUNT = 8
 
 
 def main(arguments: list[str]) -> int:
     values = define_flags()
     paths = parsing.parse(values, "explain", arguments, doc=__doc__) + values.images
-    check_flags(values)
+    check_flags(values, paths)
     processes.refuse("explain")
 
     from vit_jax.explain import contents, writing
     from vit_jax.workdir import check_writable
 
     names = contents.choose(values.only, values.without)
+    check_used(values, names)
     output = Path(values.output or Path(values.workdir) / "explain")
     bad: list[str] = []
     check_writable(output)
-    subject = open_subject(values, paths, bad.append, is_compared="comparison" in names)
+    subject = open_subject(values, paths, bad.append)
     with SectionProgress(Console(stderr=True), len(names)) as progress:
         writing.write(
             subject,
@@ -57,6 +57,7 @@ def define_flags() -> flags.FlagValues:
     for name, text in (
         ("workdir", "folder of the run"),
         ("weights", "published weights in place of a run, see weights/loading.py"),
+        ("architecture", "timm's name of the weights' model, where their file does not tell it"),
         ("output", "folder for the page; by default WORKDIR/explain"),
         ("source", "another data source than the run's, e.g. folder:DIR"),
         ("data_dir", "where TFDS data sets are"),
@@ -74,6 +75,7 @@ def define_flags() -> flags.FlagValues:
         ("count", DEFAULT_COUNT, "images to show one by one, the first ones"),
         ("projected", 500, "images of the maps and similarities, spread over the split"),
         ("batch_size", 32, "images at a time"),
+        ("image_size", None, "of the images, where weights are to see another size than theirs"),
     ):
         flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
     text = "examples of each unbiased estimate of CKA; by default one biased estimate of all"
@@ -82,7 +84,7 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def check_flags(values: flags.FlagValues) -> None:
+def check_flags(values: flags.FlagValues, paths: Sequence[str]) -> None:
     if (values.workdir is None) == (values.weights is None):
         raise InputError(
             f"--workdir is {values.workdir!r} and --weights {values.weights!r}; allowed: one of "
@@ -90,25 +92,53 @@ def check_flags(values: flags.FlagValues) -> None:
         )
     if values.weights and not values.output:
         raise InputError("--output is missing; it may be left out with --workdir alone.")
+    needs = {"checkpoint": "workdir", "architecture": "weights", "image_size": "weights"}
+    for name, other in needs.items():
+        if values[name].present and values[other].value is None:
+            raise InputError(f"--{name} is given; allowed: with --{other}.")
+    if paths and values.weights and not values.source:
+        for name in ("split", "data_dir"):
+            if values[name].present:
+                raise InputError(
+                    f"--{name} is given, but all images are files; allowed: with --source."
+                )
 
 
-def open_subject(values: flags.FlagValues, paths: Sequence[str], on_bad: Any, *, is_compared: bool):
+def check_used(values: flags.FlagValues, names: Sequence[str]) -> None:
+    """Refuses flags of sections that are not made."""
+    for flag, of in (("compare", ("comparison",)), ("minibatch", ("similarity", "comparison"))):
+        if values[flag].present and not set(of) & set(names):
+            raise InputError(f"--{flag} is given; allowed: with the section {' or '.join(of)}.")
+
+
+def open_subject(values: flags.FlagValues, paths: Sequence[str], on_bad: Any) -> Any:
     """The `Subject` that the flags describe."""
+    from vit_jax import restoring
+    from vit_jax.explain import opening
     from vit_jax.explain.subject import Subject
 
     if values.weights:
-        restored, name = open_model(values.weights, weights=True), values.weights
+        restored = restoring.load(
+            values.weights, architecture=values.architecture, image_size=values.image_size
+        )
     else:
-        restored = open_model(values.workdir, checkpoint=values.checkpoint)
-        name = Path(values.workdir).name
-    examples, many = open_examples(values, restored, paths, on_bad)
-    other = open_model(values.compare) if values.compare and is_compared else None
+        restored = restoring.restore(values.workdir, checkpoint=values.checkpoint)
+    images = opening.open_images(
+        restored,
+        paths,
+        data=opening.Data(values.split, values.source, values.data_dir),
+        count=values.count,
+        projected=values.projected,
+        on_bad=on_bad,
+    )
+    if images.note:
+        print(images.note, file=sys.stderr)
     subject = Subject(
         restored=restored,
-        name=name,
-        examples=examples,
-        many=many,
-        other=other,
+        name=values.weights or Path(values.workdir).name,
+        examples=images.shown,
+        many=images.many,
+        other=opening.open_model(values.compare) if values.compare else None,
         other_name=Path(values.compare or "").name,
         layers=layers_of(values.layers),
         target=target_of(values.target, restored.learner.info.class_names),
@@ -119,45 +149,6 @@ def open_subject(values: flags.FlagValues, paths: Sequence[str], on_bad: Any, *,
     if values.layers:
         subject.chosen_layers  # noqa: B018 - a layer that is not there is told before the work
     return subject
-
-
-def open_model(source: str, *, checkpoint: str = "last", weights: bool | None = None):
-    """A workdir, or else published weights."""
-    from vit_jax import restoring
-
-    is_run = (Path(source) / "config.json").is_file() if weights is None else not weights
-    if is_run:
-        return restoring.restore(source, checkpoint=checkpoint)
-    return restoring.load(source)
-
-
-def open_examples(values: flags.FlagValues, restored: Any, paths: Sequence[str], on_bad: Any):
-    """Those that are shown, and the many, or None where there are too few."""
-    from vit_jax.data.pipeline import EvalSettings
-    from vit_jax.evaluation.prediction import find_images
-    from vit_jax.explain import examples
-
-    files = find_images(paths) if paths else []
-    shown = many = None
-    if files:
-        shown = examples.of_files(files[: values.count], on_bad=on_bad)
-        if len(files) > values.count:
-            print(f"{values.count} of {len(files)} images are shown one by one", file=sys.stderr)
-        if len(files) >= FEWEST:
-            many = examples.of_files(files[: values.projected], on_bad=on_bad)
-    if restored.origin or values.source:
-        entry = restored.config.get("evals", {}).get("test", {})
-        split = values.split or entry.get("split", "test")
-        settings = EvalSettings(split=split, source=values.source, data_dir=values.data_dir)
-        if not files:
-            shown = examples.of_split(restored, settings, count=values.count, is_spread=False)
-        many = examples.of_split(restored, settings, count=values.projected, is_spread=True)
-    if shown is None:
-        raise InputError(
-            "published weights bring no images; allowed: --images=FILE_OR_FOLDER, or "
-            "--source=folder:DIR."
-        )
-    return shown, many if many is not None and many.count >= FEWEST else None
 
 
 def layers_of(given: Sequence[str] | None) -> tuple[int, ...] | None:

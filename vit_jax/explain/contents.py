@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vit_jax import sections
 from vit_jax.errors import InputError
-from vit_jax.explain import attending, features, learned, pointing, predicting, relating
+from vit_jax.explain import attending, learned, pointing, predicting, relating, representing
 from vit_jax.explain.section import Section
 
 SECTIONS = {
@@ -50,7 +50,7 @@ SECTIONS = {
         learned.filters,
     ),
     "positions": Section(
-        "Likeness of positions",
+        "Similarity of positions",
         "For each patch a small picture of the cosine similarity of its position embedding to "
         "those of all patches.",
         "A bright spot at a patch's own place, with its row and column, says that the model knows "
@@ -81,7 +81,7 @@ SECTIONS = {
         "Places of like colour are alike to the model, within an image and between images; a "
         "layer's colours say nothing of another's.",
         "arXiv:2304.07193, section 7.6 and Figure 1, without the background's removal.",
-        features.colours,
+        representing.colours,
     ),
     "norms": Section(
         "Norms of tokens",
@@ -89,7 +89,7 @@ SECTIONS = {
         "A second group far to the right are outliers, patches that the model uses as memory; "
         "register tokens take that over.",
         "arXiv:2309.16588, section 2 and Figure 3.",
-        features.norms,
+        representing.norms,
     ),
     "tsne": Section(
         "Map of the features (t-SNE)",
@@ -97,17 +97,17 @@ SECTIONS = {
         "Clusters of one colour are classes that the features tell apart; sizes of clusters and "
         "distances between them mean little.",
         "van der Maaten and Hinton, Visualizing Data using t-SNE, 2008.",
-        features.tsne,
+        representing.tsne,
     ),
     "umap": Section(
         "Map of the features (UMAP)",
         "The same features by another method, which keeps more of how clusters lie to each other.",
         "As above: clusters of one colour are classes that the features tell apart.",
         "arXiv:1802.03426.",
-        features.umap,
+        representing.umap,
     ),
     "similarity": Section(
-        "Likeness of layers",
+        "Similarity of layers",
         "Linear CKA of each two layers: how alike their features of the same images are, up to "
         "rotation and scale.",
         "1 is the same, 0 nothing in common; bright blocks are runs of layers that change little.",
@@ -115,7 +115,7 @@ SECTIONS = {
         relating.similarity,
     ),
     "comparison": Section(
-        "Likeness to a second model's layers",
+        "Similarity to a second model's layers",
         "Linear CKA of each layer of this model with each of the other, of the same images.",
         "A bright diagonal says that both go the same way; a bright column that one layer of the "
         "other has what many here have.",

@@ -25,6 +25,7 @@ from vit_jax.explain.section import LeftOut
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.restoring import Restored
 
+FEWEST = 10  # images of which a map or a similarity says something
 MOST_LAYERS = 6  # that are shown by default, at even steps
 CAPTION = 20  # letters of a line
 THUMBNAIL = 32  # pixels of the longer side

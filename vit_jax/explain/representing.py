@@ -6,9 +6,8 @@ import numpy as np
 
 from vit_jax.analysis import feature_figures, features, relevance_figures, token_norms
 from vit_jax.explain.section import Found, LeftOut, Picture, Table
-from vit_jax.explain.subject import Subject
+from vit_jax.explain.subject import FEWEST, Subject
 
-FEWEST = 10  # images of a map
 THUMBNAILS = 40  # on it
 
 
