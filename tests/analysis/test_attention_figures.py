@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from vit_jax.analysis import attention_figures
+from vit_jax.analysis import attention_figures, figures
 
 
 def pixels(path):
@@ -14,7 +14,7 @@ def pixels(path):
 
 def test_enlarged_shares_agree_with_patches_at_their_centres():
     values = np.random.default_rng(0).random((2, 3))
-    found = attention_figures.enlarged(values, (6, 15))  # patches of 3 by 5 pixels
+    found = figures.enlarged(values, (6, 15))  # patches of 3 by 5 pixels
     assert found.shape == (6, 15)
     np.testing.assert_allclose(found[1::3, 2::5], values)
     np.testing.assert_allclose(found[0, 0], values[0, 0])  # constant beyond the centres

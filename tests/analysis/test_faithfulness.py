@@ -128,3 +128,10 @@ def test_what_cannot_be_compared_is_refused():
     for relevances in ({"a": picture, "b": picture[:, :2]}, {"a": picture[:1]}, {"a": picture[0]}):
         with pytest.raises(InputError, match="the same number of rows and columns"):
             call(relevances)
+
+
+def test_where_chance_loses_nothing_there_is_no_gain_to_tell():
+    with np.errstate(all="raise"):
+        found = gain(np.array([0.1, 0.2]), np.zeros(2))
+    assert np.isnan(found.mean) and np.isnan(found.error)
+    assert f"{gain(np.array([0.1, 0.3]), np.ones(2)):.2f}" == "0.80 ± 0.10"

@@ -6,26 +6,13 @@ import numpy as np
 import pytest
 from figure_checks import texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
-from vit_jax.analysis import attention_figures, feature_figures
+from vit_jax.analysis import attention_figures, feature_figures, relevance_figures
+from vit_jax.analysis import figures as figures_of
 
 RNG = np.random.default_rng(0)
 LONG = [f"a class with a very long name, number {i}" for i in range(25)]
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """Those that are saved."""
-    found, save = [], Figure.savefig
-
-    def keep(figure, *arguments, **settings):
-        found.append(figure)
-        return save(figure, *arguments, **settings)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return found
 
 
 def check(figures, target):
@@ -60,14 +47,20 @@ def test_attention_of_many_heads(figures, tmp_path):
     maps = RNG.random((6, 12, 2, 3))
     attention_figures.draw_attention_maps(images(1)[0], maps, target, layers=list("012345"))
     check(figures, target)
-    assert len(figures[0].axes) == 6 * 13
+    panels = np.array(figures[0].axes, object).reshape(6, 13)
+    for row, column in ((0, 0), (2, 3), (5, 11)):  # of layers, and of heads behind their mean
+        shown = panels[row, 1 + column].images[0].get_array()
+        np.testing.assert_allclose(shown, maps[row, column] / maps[row, column].max())
+    mean = maps[2].mean(axis=0)
+    over = panels[2, 0].images[1].get_array()
+    np.testing.assert_allclose(over, figures_of.enlarged(mean / mean.max(), (8, 12)))
 
 
 def test_drops_are_red_and_gains_blue(figures, tmp_path):
     drops = np.zeros((1, 2, 3))
     drops[0, 0, 0], drops[0, 1, 2] = 1.0, -1.0
     target = tmp_path / "a.png"
-    attention_figures.draw_drops(np.zeros((1, 8, 12, 1), np.uint8), drops, target, captions=["one"])
+    relevance_figures.draw_drops(np.zeros((1, 8, 12, 1), np.uint8), drops, target, captions=["one"])
     check(figures, target)
     panel = figures[0].axes[1].images[0]
     red, blue = (panel.to_rgba(drops[0])[at] for at in ((0, 0), (1, 2)))
@@ -103,10 +96,20 @@ def test_thumbnails_keep_their_distance():
 def test_similarity_of_few_and_many_layers(figures, tmp_path, shape):
     similarity = RNG.random(shape)
     similarity[0, 0] = np.nan
-    names = [list(map(str, range(size))) for size in shape]
+    names = [
+        [f"{letter}{i}" for i in range(size)] for letter, size in zip("rc", shape, strict=True)
+    ]
     target = tmp_path / "a.png"
     feature_figures.draw_similarity(similarity, target, rows=names[0], columns=names[1])
     check(figures, target)
+    axes = figures[0].axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array().filled(np.nan), similarity)
+    assert axes.get_ylim()[0] < axes.get_ylim()[1]  # the first row below
+    for ticks, of_axis in ((axes.get_yticklabels(), names[0]), (axes.get_xticklabels(), names[1])):
+        assert [t.get_text() for t in ticks] == of_axis[:: -(-len(of_axis) // 12)]
+    if shape == (2, 5):
+        (text,) = (t for t in axes.texts if t.get_position() == (3, 1))
+        assert text.get_text() == f"{similarity[1, 3]:.2f}"
 
 
 def test_features_as_colours(figures, tmp_path):

@@ -90,10 +90,10 @@ def test_views_stand_beside_one_another(tmp_path):
     drawn(batch, tmp_path)
 
 
-@pytest.mark.parametrize("channels, shown", [(1, 1), (2, 1), (3, 3), (5, 3)])
-def test_any_number_of_channels_can_be_shown(channels, shown, tmp_path):
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_any_number_of_channels_can_be_shown(channels, tmp_path):
     batch = rows(image=np.full((4, 6, 6, channels), 9, np.uint8))
-    assert sheets.picture({"image": batch["image"][0]}).shape == (6, 6, shown)
+    assert sheets.picture({"image": batch["image"][0]}).shape == (6, 6, 3)
     drawn(batch, tmp_path)
 
 

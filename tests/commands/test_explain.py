@@ -80,7 +80,9 @@ def test_every_section_has_its_pictures(page):
         Image.open(io.BytesIO(content)).verify()
     numbers = json.loads((page.parent / "numbers.json").read_text())
     assert {row["method"] for row in numbers["relevance"]} >= {"relevance", "rollout", "random"}
-    assert [row["CKA"] for row in numbers["comparison"]] == ["1.000", "1.000"]
+    found = [row["CKA"] for row in numbers["comparison"]]
+    assert found == pytest.approx([1, 1]) and f"<td>{found[0]:.3f}</td>" in text
+    assert numbers["relevance"][0]["deletion"].keys() == {"mean", "error"}
     assert len(numbers["predictions"]) == 3 and "Made by <code>python -m vit_jax" in text
 
 

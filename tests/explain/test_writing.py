@@ -4,11 +4,13 @@ import html
 import json
 import re
 
+import numpy as np
 import pytest
 from subjects import is_picture, restored, subject
 
+from vit_jax.analysis.faithfulness import Measured
 from vit_jax.errors import InputError
-from vit_jax.explain import contents, writing
+from vit_jax.explain import contents, page, writing
 
 # The same for every model; a class-token ViT has them all in tests/commands/test_explain.py.
 ONCE = ("tsne", "umap", "comparison")
@@ -75,7 +77,7 @@ def test_two_models_are_compared_of_the_same_images(tmp_path):
     own = subject("class token", other=restored("class token"), other_name="itself")
     found = writing.make(own, "comparison", tmp_path).found
     assert [(row[0], row[1]) for row in found.table.rows] == [("0", "0"), ("1", "1")]
-    assert {row[2] for row in found.table.rows} == {"1.000"}
+    assert [row[2] for row in found.table.rows] == pytest.approx([1, 1])
     other = subject("class token", other=restored("ResNet"), other_name="other", minibatch=6)
     found = writing.make(other, "comparison", tmp_path).found
     assert {row[1] for row in found.table.rows} <= {"stage1", "stage2"}
@@ -107,3 +109,12 @@ def test_sections_are_chosen_by_name():
         contents.choose(["rolout"], [])
     with pytest.raises(InputError, match="no section is left"):
         contents.choose(["norms"], ["norms"])
+
+
+def test_numbers_stay_numbers_and_are_rounded_for_readers_alone():
+    cells = [0.123456, Measured(0.5, 0.25), Measured(0.5, np.nan), {"a": 0.5}, "text", None]
+    told = [page.formatted(cell, ".2f") for cell in cells]
+    assert told == ["0.12", "0.50 ± 0.25", "0.50", "a 0.50", "text", "–"]
+    kept = [writing.plain(cell) for cell in (*cells, np.float32(np.nan), np.int64(3))]
+    measured = [{"mean": 0.5, "error": 0.25}, {"mean": 0.5, "error": None}]
+    assert kept == [0.123456, *measured, {"a": 0.5}, "text", None, None, 3]

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vit_jax.analysis.figures import new_figure
+from vit_jax.analysis.figures import DPI, draw_heat, largest, new_figure, shown
 
-DPI = 120
 MOST_CELLS = 14  # of a grid of grids, along an axis; more would be smaller than a line
 
 
@@ -34,13 +33,9 @@ def draw_rollout(
     figure = new_figure(3.0 * columns, (1.75 if captions is None else 1.9) * rows + 0.3)
     figure.suptitle(title, fontsize=10)
     for i, (image, share) in enumerate(zip(images, shares, strict=True)):
-        picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
         left, right = (figure.add_subplot(rows, 2 * columns, 2 * i + k) for k in (1, 2))
-        left.imshow(picture)
-        size = image.shape[:2]
-        right.imshow(picture)
-        heat = enlarged(share / share.max(), size)
-        right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65)
+        left.imshow(shown(image))
+        draw_heat(right, image, share / largest(share))
         if captions is not None:
             left.set_title(captions[i], fontsize=9)
         for axes in (left, right):
@@ -60,20 +55,17 @@ def draw_attention_maps(
     Each is scaled to its own largest weight, so that brightness does not compare heads.
     """
     height, width = image.shape[:2]
-    picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
     columns = 1 + maps.shape[1]
     cell = max(0.62, min(1.1, 7.2 / columns))
     figure = new_figure(cell * columns + 0.4, cell * len(maps) * height / width + 0.4)
     panels = figure.subplots(len(maps), columns, squeeze=False)
     for row, (of_layer, name) in enumerate(zip(maps, layers, strict=True)):
         mean = of_layer.mean(axis=0)
-        panels[row, 0].imshow(picture)
-        heat = enlarged(mean / _largest(mean), image.shape[:2])
-        panels[row, 0].imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65)
+        draw_heat(panels[row, 0], image, mean / largest(mean))
         panels[row, 0].set_ylabel(name, fontsize=11)
         for column, one in enumerate(of_layer, start=1):
             style = dict(cmap="inferno", vmin=0, extent=(0, width, height, 0))
-            panels[row, column].imshow(one / _largest(one), vmax=1, **style)
+            panels[row, column].imshow(one / largest(one), vmax=1, **style)
     for column, axes in enumerate(panels[0]):
         axes.set_title("mean" if column == 0 else str(column - 1), fontsize=11)
     for axes in panels.flat:
@@ -81,52 +73,6 @@ def draw_attention_maps(
     figure.supxlabel("head", fontsize=11)
     figure.supylabel("layer", fontsize=11)
     figure.savefig(target, dpi=DPI)
-
-
-def draw_drops(
-    images: UInt8[np.ndarray, "b h w c"],
-    drops: Float[np.ndarray, "b r s"],
-    target: Path,
-    *,
-    captions: Sequence[str] | None = None,
-    columns: int = 2,
-) -> None:
-    """Pairs of an image and a map of what is lost where a place is hidden: red; gained: blue.
-
-    One scale for all images, so that brightness compares them.
-    """
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    figure = new_figure(3.0 * columns + 0.6, 1.9 * rows)
-    panels = figure.subplots(rows, 2 * columns, squeeze=False)
-    most = _largest(np.abs(drops))
-    for axes in panels.flat:
-        axes.set_axis_off()
-    for i, (image, drop) in enumerate(zip(images, drops, strict=True)):
-        left, right = panels.reshape(-1, 2)[i]
-        height, width = image.shape[:2]
-        picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
-        left.imshow(picture)
-        if captions is not None:
-            left.set_title(captions[i], fontsize=9)
-        style = dict(cmap="RdBu_r", vmin=-most, vmax=most, extent=(0, width, height, 0))
-        drawn = right.imshow(drop, **style)
-    figure.colorbar(drawn, ax=panels, shrink=0.9, label="drop")
-    figure.savefig(target, dpi=DPI)
-
-
-def _largest(values: np.ndarray) -> float:
-    return max(float(values.max()), np.finfo(np.float32).tiny)
-
-
-def enlarged(values: Float[np.ndarray, "r s"], size: tuple[int, int]) -> np.ndarray:
-    """[h, w]: linear between the centres of patches, constant beyond the outermost."""
-    places = [
-        np.clip((np.arange(n) + 0.5) * k / n - 0.5, 0, k - 1)
-        for n, k in zip(size, values.shape, strict=True)
-    ]
-    by_rows = np.stack([np.interp(places[0], range(len(v)), v) for v in values.T], axis=1)
-    return np.stack([np.interp(places[1], range(len(v)), v) for v in by_rows])
 
 
 def draw_attention_distances(
@@ -183,7 +129,7 @@ def draw_patch_filters(
 def draw_position_similarity(
     similarity: Float[np.ndarray, "r s r s"], target: Path, *, title: str = ""
 ) -> None:
-    """For each patch a picture of how like its position is to all others' (Figures 7 and 10).
+    """For each patch a picture of how similar its position is to all others' (Figures 7 and 10).
 
     Of a large grid some rows and columns of patches are shown, at even steps.
     """
@@ -197,11 +143,11 @@ def draw_position_similarity(
     for y, row in enumerate(rows):
         for x, column in enumerate(columns):
             axes = panels[y, x]
-            shown = axes.imshow(similarity[row, column], vmin=-1, vmax=1)
+            drawn = axes.imshow(similarity[row, column], vmin=-1, vmax=1)
             axes.set(xticks=[], yticks=[])
             if y == len(rows) - 1:
                 axes.set_xlabel(int(column) + 1, fontsize=7)
             if x == 0:
                 axes.set_ylabel(int(row) + 1, fontsize=7)
-    figure.colorbar(shown, ax=panels, label="cosine similarity", shrink=0.9)
+    figure.colorbar(drawn, ax=panels, label="cosine similarity", shrink=0.9)
     figure.savefig(target, dpi=DPI)

@@ -3,7 +3,9 @@
 The cells of a picture are ordered from the most to the least relevant. Deletion fills them in this
 order and insertion shows them in this order on a filled image; the area under the score over the
 share of cells says how early what counts came. A good order has a small area of deletion and a
-large one of insertion.
+large one of insertion. RISE differs in what fills: deletion there sets pixels to 0, the mean colour
+of its training, and here to each image's own mean colour; insertion there starts from a blur of
+5 pixels, and here from one as wide as a cell. `removed='zero'` is as there.
 
 How large is small depends on the model and the images, so areas are compared with those of random
 orders of the same cells. With area D of deletion, I of insertion, and means over images,
@@ -11,7 +13,8 @@ orders of the same cells. With area D of deletion, I of insertion, and means ove
     gain of deletion   1 - D / D_random
     gain of insertion  1 - (1 - I) / (1 - I_random)
 
-so 0 is as good as chance, 1 perfect, and less than 0 worse than chance: the skill of a forecast.
+so 0 is as good as chance, 1 perfect, and less than 0 worse than chance, as a forecast's skill is.
+Areas are published measures; this gain is not, and is not to be compared with papers' numbers.
 With x the mean over images of what is divided, and y of what divides, the standard error of x/y is
 to first order sd(x_i - (x/y)·y_i) / (y·√b): images are drawn in pairs, so what makes both large in
 some of them does not count as noise.
@@ -36,10 +39,14 @@ RANDOM = "random"
 
 
 class Measured(NamedTuple):
-    """A mean over images and its standard error."""
+    """A mean over images and its standard error; NaN where there is no telling."""
 
     mean: float
     error: float
+
+    def __format__(self, form: str) -> str:
+        error = "" if np.isnan(self.error) else f" ± {self.error:{form}}"
+        return f"{self.mean:{form}}{error}"
 
 
 class Curves(NamedTuple):
@@ -177,7 +184,12 @@ def compare(curves: Curves, chance: Curves) -> Faithfulness:
 
 
 def gain(loss: Float[np.ndarray, " b"], by_chance: Float[np.ndarray, " b"]) -> Measured:
-    """1 - ratio of the means, and its standard error to first order."""
+    """1 - ratio of the means, and its standard error to first order; a name of this project's own.
+
+    NaN where chance loses nothing, so that nothing could be gained.
+    """
+    if by_chance.mean() == 0:
+        return Measured(np.nan, np.nan)
     ratio = loss.mean() / by_chance.mean()
     return Measured(float(1 - ratio), _mean((loss - ratio * by_chance) / by_chance.mean()).error)
 

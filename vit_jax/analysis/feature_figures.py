@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from vit_jax.analysis.figures import new_figure
+from vit_jax.analysis.figures import DPI, new_figure, shortened, shown
 
-DPI = 120
 MOST_COLOURS = 20  # of matplotlib's map tab20; more classes have no legend
 THUMBNAIL = 20  # points of the longer side of an image on a map
 MOST_NAMES = 12  # letters of a class's name beside a bar
@@ -164,12 +163,3 @@ def draw_similarity(
             axes.text(j, i, f"{value:.2f}", **style)
     figure.colorbar(picture, ax=axes, label="linear CKA")
     figure.savefig(target, dpi=DPI)
-
-
-def shown(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Grey as three channels; of more than three the first three."""
-    return np.repeat(image[..., :1], 3, axis=-1) if image.shape[-1] < 3 else image[..., :3]
-
-
-def shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,13 +1,19 @@
-"""Pictures of runs and predictions, as PNG files."""
+"""Pictures of runs and predictions, as PNG files, and what all pictures share.
+
+Letters: h, w, c pixels and channels; r, s rows and columns of patches.
+"""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from vit_jax.train.sinks import read_metrics
 
+DPI = 120
+HEAT = 0.65  # opacity of a heat map over an image
 MOST_COLUMNS = 4  # of panels
 MOST_OF_PROTOCOLS = 9  # panels; the rest is in metrics.jsonl
 OF_TRAINING = ("train", "speed", "memory")  # what stands before their metrics
@@ -51,7 +57,7 @@ def draw_curves(metrics: Path, target: Path) -> bool:
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend()
-    figure.savefig(target, dpi=120)
+    figure.savefig(target, dpi=DPI)
     return True
 
 
@@ -74,10 +80,10 @@ def draw_predictions(
     figure = new_figure(2.0 * columns, 2.4 * rows)
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, i + 1)
-        axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image[..., :3], cmap="gray")
+        axes.imshow(shown(image))
         axes.set_title(caption, fontsize=8)
         axes.set_axis_off()
-    figure.savefig(target, dpi=120)
+    figure.savefig(target, dpi=DPI)
 
 
 def draw_class_histogram(
@@ -106,7 +112,7 @@ def draw_class_histogram(
         axes.set_title(f"{split}: {sum(of_split):,} labels")
         axes.set_ylabel("examples")
         axes.grid(axis="y", alpha=0.3)
-    figure.savefig(target, dpi=120)
+    figure.savefig(target, dpi=DPI)
 
 
 def new_figure(width: float, height: float):
@@ -114,3 +120,33 @@ def new_figure(width: float, height: float):
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def shown(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Grey as three channels; the first of two, the first three of more."""
+    return np.repeat(image[..., :1], 3, axis=-1) if image.shape[-1] < 3 else image[..., :3]
+
+
+def draw_heat(axes, image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "r s"]) -> None:
+    """A heat map, from 0 to 1, over an image that shines through."""
+    axes.imshow(shown(image))
+    axes.imshow(enlarged(heat, image.shape[:2]), cmap="inferno", vmin=0, vmax=1, alpha=HEAT)
+
+
+def enlarged(values: Float[np.ndarray, "r s"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """Linear between the centres of patches, constant beyond the outermost."""
+    places = [
+        np.clip((np.arange(n) + 0.5) * k / n - 0.5, 0, k - 1)
+        for n, k in zip(size, values.shape, strict=True)
+    ]
+    by_rows = np.stack([np.interp(places[0], range(len(v)), v) for v in values.T], axis=1)
+    return np.stack([np.interp(places[1], range(len(v)), v) for v in by_rows])
+
+
+def largest(values: np.ndarray) -> float:
+    """What to divide by, for numbers up to 1: of none above 0 the least there is."""
+    return max(float(values.max()), np.finfo(np.float32).tiny)
+
+
+def shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

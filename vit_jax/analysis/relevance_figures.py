@@ -1,6 +1,6 @@
-"""Pictures of relevance, of its faithfulness, and of token norms.
+"""Pictures of relevance, of its faithfulness, and of occlusion.
 
-Letters: b images; h, w, c pixels and channels; r, s rows and columns of cells; l layers; m patches.
+Letters: b images; h, w, c pixels and channels; r, s rows and columns of cells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vit_jax.analysis.attention_figures import DPI, enlarged
-from vit_jax.analysis.faithfulness import RANDOM, Faithfulness, Measured
-from vit_jax.analysis.figures import new_figure
-
-BINS = 80  # of a histogram
+from vit_jax.analysis.faithfulness import RANDOM, Faithfulness
+from vit_jax.analysis.figures import DPI, draw_heat, largest, new_figure, shown
 
 
 def draw_relevances(
@@ -34,15 +31,13 @@ def draw_relevances(
     figure.suptitle(title, fontsize=10)
     panels = figure.subplots(rows, columns, squeeze=False)
     for i, image in enumerate(images):
-        picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+        panels[i, 0].imshow(shown(image))
         for axes in panels[i]:
-            axes.imshow(picture)
             axes.set_axis_off()
         if captions is not None:
             panels[i, 0].set_title(captions[i], fontsize=8)
         for axes, (name, maps) in zip(panels[i, 1:], relevances.items(), strict=True):
-            heat = enlarged(as_heat(np.asarray(maps[i])), image.shape[:2])
-            axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65)
+            draw_heat(axes, image, as_heat(np.asarray(maps[i])))
             if i == 0:
                 axes.set_title(name, fontsize=8)
     figure.savefig(target, dpi=DPI)
@@ -59,12 +54,12 @@ def as_heat(relevance: Float[np.ndarray, "r s"]) -> Float[np.ndarray, "r s"]:
 def draw_faithfulness(
     results: Mapping[str, Faithfulness], target: Path, *, ylabel: str = "probability of the class"
 ) -> None:
-    """Mean curves of deletion and insertion, their areas and standard errors in the legend."""
-    figure = new_figure(9.5, 3.6)
+    """Mean curves of deletion and, below, insertion; areas and standard errors in the legends."""
+    figure = new_figure(5.6, 7.2)
     for i, part in enumerate(("deletion", "insertion")):
-        axes = figure.add_subplot(1, 2, i + 1)
+        axes = figure.add_subplot(2, 1, i + 1)
         for name, found in results.items():
-            label = f"{name}: {_told(getattr(found, part))}"
+            label = f"{name}: {getattr(found, part):.3f}"
             style = dict(color="grey", linestyle="--") if name == RANDOM else {}
             scores = getattr(found.curves, part).mean(axis=0)
             axes.plot(found.curves.shares, scores, label=label, **style)
@@ -74,38 +69,36 @@ def draw_faithfulness(
         axes.set(ylabel=ylabel, xlim=(0, 1))
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=9)
     figure.savefig(target, dpi=DPI)
 
 
-def _told(value: Measured) -> str:
-    return f"{value.mean:.3f}" + ("" if np.isnan(value.error) else f" ± {value.error:.3f}")
-
-
-def draw_token_norms(
-    norms: Float[np.ndarray, "l b m"],
+def draw_drops(
+    images: UInt8[np.ndarray, "b h w c"],
+    drops: Float[np.ndarray, "b r s"],
     target: Path,
     *,
-    cut: float | None = None,
-    title: str = "",
+    captions: Sequence[str] | None = None,
+    columns: int = 2,
 ) -> None:
-    """A histogram of the norms after the last layer, and its cut; median and range by layer."""
-    norms = np.asarray(norms).reshape(len(norms), -1)
-    figure = new_figure(9.5, 3.4)
-    figure.suptitle(title, fontsize=10)
-    left, right = figure.subplots(1, 2)
-    left.hist(norms[-1], bins=np.geomspace(norms[-1].min(), norms[-1].max() * 1.001, BINS))
-    left.set(xscale="log", yscale="log", xlabel="norm after the last layer", ylabel="patches")
-    layers = np.arange(len(norms))
-    low, middle, high = np.percentile(norms, [1, 50, 99], axis=1)
-    right.fill_between(layers, low, high, alpha=0.3, label="1 % to 99 % of patches")
-    right.plot(layers, middle, "o-", markersize=3, label="median")
-    right.plot(layers, norms.max(axis=1), "x", color="black", markersize=4, label="largest")
-    right.set(yscale="log", xlabel="layer", ylabel="norm")
-    if cut is not None:
-        left.axvline(cut, color="grey", linestyle="--", label=f"cut at {cut:.3g}")
-        left.legend(fontsize=7)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    right.legend(fontsize=7)
+    """Pairs of an image and a map of what is lost where a place is hidden: red; gained: blue.
+
+    One scale for all images, so that brightness compares them.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = new_figure(3.0 * columns + 0.6, 1.9 * rows)
+    panels = figure.subplots(rows, 2 * columns, squeeze=False)
+    most = largest(np.abs(drops))
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for i, (image, drop) in enumerate(zip(images, drops, strict=True)):
+        left, right = panels.reshape(-1, 2)[i]
+        height, width = image.shape[:2]
+        left.imshow(shown(image))
+        if captions is not None:
+            left.set_title(captions[i], fontsize=9)
+        style = dict(cmap="RdBu_r", vmin=-most, vmax=most, extent=(0, width, height, 0))
+        drawn = right.imshow(drop, **style)
+    figure.colorbar(drawn, ax=panels, shrink=0.9, label="drop")
     figure.savefig(target, dpi=DPI)

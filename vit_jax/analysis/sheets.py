@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.analysis.figures import new_figure
+from vit_jax.analysis.figures import DPI, new_figure, shown
 from vit_jax.data.batching.rows import Batch
 
 TILE = 2.2  # inches of an example's side
@@ -38,21 +38,19 @@ def draw_batch(
     figure.suptitle(title, fontsize=9)
     for k, (i, image) in enumerate(zip(rows, pictures, strict=True)):
         axes = figure.add_subplot(lines, columns, k + 1)
-        axes.imshow(
-            image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255
-        )
+        axes.imshow(image)
         axes.set_title(caption(batch, i, class_names), fontsize=7)
         axes.set_axis_off()
         _draw_pixels(axes, batch, i)
         _draw_objects(axes, batch, i, class_names)
-    figure.savefig(target, dpi=120)
+    figure.savefig(target, dpi=DPI)
 
 
 def picture(row: Batch) -> np.ndarray:
     """uint8[h,w,c] to be shown of a row: its image, or its views beside one another."""
     if "image" in row:
-        return _shown(row["image"])
-    views = [_shown(view) for name in _VIEWS if name in row for view in row[name]]
+        return shown(row["image"])
+    views = [shown(view) for name in _VIEWS if name in row for view in row[name]]
     height = max(view.shape[0] for view in views)
     padded = [
         np.pad(view, ((0, height - view.shape[0]), (0, GAP), (0, 0)), constant_values=255)
@@ -81,8 +79,8 @@ def _draw_pixels(axes: Any, batch: Batch, i: int) -> None:
         number = np.arange(1, 1 + batch["masks"].shape[1])[:, None, None]
         layers.append((batch["masks"][i] * number).max(axis=0) - 1)
     for layer in layers:
-        shown = np.ma.masked_less(layer, 0)
-        axes.imshow(shown % _COLOURS, cmap="tab20", vmin=0, vmax=_COLOURS - 1, alpha=_OVERLAY)
+        marked = np.ma.masked_less(layer, 0)
+        axes.imshow(marked % _COLOURS, cmap="tab20", vmin=0, vmax=_COLOURS - 1, alpha=_OVERLAY)
 
 
 def _draw_objects(axes: Any, batch: Batch, i: int, class_names: Sequence[str]) -> None:
@@ -104,9 +102,3 @@ def _draw_objects(axes: Any, batch: Batch, i: int, class_names: Sequence[str]) -
     for points in batch["keypoints"][i] if "keypoints" in batch else ():
         visible = points[points[:, 2] > 0]
         axes.scatter(visible[:, 0] - 0.5, visible[:, 1] - 0.5, s=6)
-
-
-def _shown(image: np.ndarray) -> np.ndarray:
-    """One channel or three: the first of two, the first three of more."""
-    channels = image.shape[-1]
-    return image[..., : 1 if channels < 3 else 3]

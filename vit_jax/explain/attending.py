@@ -9,7 +9,7 @@ import numpy as np
 
 from vit_jax.analysis import attention, attention_figures
 from vit_jax.analysis.attention_rows import output_maps
-from vit_jax.explain.section import Found, Picture, Table
+from vit_jax.explain.section import Column, Found, Picture, Table
 from vit_jax.explain.subject import Subject
 from vit_jax.models.vit import VisionTransformer
 
@@ -39,11 +39,9 @@ def maps(subject: Subject, folder: Path) -> Found:
         pictures.append(Picture(target, f"Attention of every head in {shown.names[i]}."))
     strength = found.sum(axis=(-2, -1)).mean(axis=(1, 2))  # on patches, [l]
     entropy = _entropy(found).mean(axis=(1, 2))
-    rows = [
-        (name, f"{share:.2f}", f"{count:.1f}")
-        for name, share, count in zip(subject.layer_titles, strength, np.exp(entropy), strict=True)
-    ]
-    columns = ("layer", "weight on patches", f"patches in effect, of {found[0, 0, 0].size}")
+    rows = list(zip(subject.layer_titles, strength, np.exp(entropy), strict=True))
+    effective = f"patches in effect, of {found[0, 0, 0].size}"
+    columns = (Column("layer"), Column("weight on patches", ".2f"), Column(effective, ".1f"))
     note = f"The maps are those of {reads(model)}."
     if len(shown.images) > found.shape[1]:
         note += f" The first {found.shape[1]} of {len(shown.images)} images are drawn."
@@ -71,10 +69,11 @@ def rollout(subject: Subject, folder: Path) -> Found:
         subject.shown.images, shares, folder / target, captions=subject.captions, columns=2
     )
     rows = [
-        (name, f"{share.max():.1%}", f"{1 / share.size:.1%}", f"{share.sum():.1%}")
+        (name, share.max(), 1 / share.size, share.sum())
         for name, share in zip(subject.shown.names, shares, strict=True)
     ]
-    columns = ("image", "largest share of a patch", "if all were alike", "all patches")
+    names = ("largest share of a patch", "if all were alike", "all patches")
+    columns = (Column("image"), *(Column(name, ".1%") for name in names))
     picture = Picture(target, "Each image, and over it the patches' shares in the output.")
     return Found((picture,), Table(columns, rows))
 
@@ -88,13 +87,11 @@ def distance(subject: Subject, folder: Path) -> Found:
     attention_figures.draw_attention_distances(
         {"": found}, folder / target, uniform={"": float(uniform)}
     )
-    rows = [
-        (str(i), f"{heads.mean():.1f}", f"{heads.min():.1f}", f"{heads.max():.1f}")
-        for i, heads in enumerate(found)
-    ]
+    rows = [(str(i), heads.mean(), heads.min(), heads.max()) for i, heads in enumerate(found)]
     picture = Picture(target, "A dot for each head of each layer.")
     note = f"Mean over {len(images)} images, in pixels; all patches alike: {uniform:.1f}."
-    columns = ("layer", "mean of heads", "nearest head", "farthest head")
+    names = ("mean of heads", "nearest head", "farthest head")
+    columns = (Column("layer"), *(Column(name, ".1f") for name in names))
     return Found((picture,), Table(columns, rows), note)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vit_jax.analysis import attention_figures, embeddings
 from vit_jax.errors import InputError
-from vit_jax.explain.section import Found, LeftOut, Picture, Table
+from vit_jax.explain.section import Column, Found, LeftOut, Picture, Table
 from vit_jax.explain.subject import Subject
 
 FILTERS = 28  # as many as in arXiv:2010.11929, Figure 7
@@ -31,16 +31,17 @@ def positions(subject: Subject, folder: Path) -> Found:
     added = embeddings.position_embeddings(model, restored.variables, grid)
     similarity = embeddings.position_similarity(added, grid)
     attention_figures.draw_position_similarity(similarity, folder / target)
-    picture = Picture(target, "A picture for each patch of how like its position is to others'.")
+    picture = Picture(target, "A picture for each patch of how similar its position is to others'.")
     rows = []
     for name, measure in (
         ("near less far", embeddings.neighbour_contrast),
         ("same row or column less others", embeddings.axis_contrast),
     ):
         try:
-            rows.append((name, f"{measure(similarity):+.3f}"))
+            rows.append((name, measure(similarity)))
         except InputError:  # of a grid too small to have such patches
             rows.append((name, "not defined on this grid"))
     kind = "learned" if model.position_embedding.startswith("learned") else "fixed"
     note = f"The positions are {kind} ({model.position_embedding})."
-    return Found((picture,), Table(("mean cosine similarity", "difference"), rows), note)
+    columns = (Column("mean cosine similarity"), Column("difference", "+.3f"))
+    return Found((picture,), Table(columns, rows), note)

@@ -5,8 +5,9 @@ It has no script, so it says the same to every reader; it is laid out for a tele
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from PIL import Image
@@ -118,7 +119,17 @@ def _figure(picture: Picture, folder: Path) -> str:
 
 def _table(table: Table) -> str:
     def row(cells, tag):
-        return f"<tr>{''.join(f'<{tag}>{html.escape(str(c))}</{tag}>' for c in cells)}</tr>"
+        return f"<tr>{''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells)}</tr>"
 
-    rows = "".join(row(cells, "td") for cells in table.rows)
-    return f'<div class="table"><table>{row(table.columns, "th")}{rows}</table></div>'
+    forms = [column.form for column in table.columns]
+    rows = "".join(row(map(formatted, cells, forms), "td") for cells in table.rows)
+    names = row((column.name for column in table.columns), "th")
+    return f'<div class="table"><table>{names}{rows}</table></div>'
+
+
+def formatted(cell: Any, form: str) -> str:
+    if cell is None or isinstance(cell, str):
+        return cell or "–"
+    if isinstance(cell, Mapping):
+        return ", ".join(f"{name} {value:{form}}" for name, value in cell.items())
+    return format(cell, form)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from vit_jax.analysis import attention, attention_figures, relevance_figures
-from vit_jax.analysis.faithfulness import Measured, faithfulness
+from vit_jax.analysis import attention, relevance_figures
+from vit_jax.analysis.faithfulness import faithfulness
 from vit_jax.analysis.occlusion import occlusion
 from vit_jax.analysis.relevance import METHODS
-from vit_jax.explain.section import Found, Picture, Table
+from vit_jax.explain.section import Column, Found, Picture, Table
 from vit_jax.explain.subject import Subject
 from vit_jax.models.vit import VisionTransformer
 
@@ -41,10 +41,11 @@ def relevance(subject: Subject, folder: Path) -> Found:
     )
     relevance_figures.draw_faithfulness(measured, folder / "faithfulness.png")
     rows = [
-        (name, *map(_told, (m.deletion, m.deletion_gain, m.insertion, m.insertion_gain)))
+        (name, m.deletion, m.deletion_gain, m.insertion, m.insertion_gain)
         for name, m in measured.items()
     ]
-    columns = ("method", "deletion", "gain by deletion", "insertion", "gain by insertion")
+    names = ("deletion", "gain by deletion", "insertion", "gain by insertion")
+    columns = (Column("method"), *(Column(name, ".3f") for name in names))
     pictures = (
         Picture("relevance.png", "Each image, and over it what each method points at."),
         Picture(
@@ -53,24 +54,28 @@ def relevance(subject: Subject, folder: Path) -> Found:
     )
     note = (
         "Areas of deletion should be small, of insertion large; a gain of 0 is a random order's, "
-        f"1 is perfect. Mean ± standard error over {len(shown.images)} images."
+        "1 is perfect; gains are no published measure. Mean ± standard error over "
+        f"{len(shown.images)} images."
     )
     return Found(pictures, Table(columns, rows), note)
 
 
 def occluded(subject: Subject, folder: Path) -> Found:
     drops, target = _occluded(subject), "occlusion.png"
-    attention_figures.draw_drops(
+    relevance_figures.draw_drops(
         subject.shown.images, drops, folder / target, captions=subject.captions
     )
     rows = [
-        (name, f"{drop.max():+.3f}", f"{drop.min():+.3f}", f"{np.abs(drop).mean():.3f}")
+        (name, drop.max(), drop.min(), np.abs(drop).mean())
         for name, drop in zip(subject.shown.names, drops, strict=True)
     ]
-    columns = ("image", "largest drop", "largest gain", "mean change")
+    forms = {"largest drop": "+.3f", "least drop": "+.3f", "mean change": ".3f"}
+    columns = (Column("image"), *(Column(*form) for form in forms.items()))
     picture = Picture(target, "Each image, and over it the drop where a window hides a place.")
     height, width = _window(subject)
-    lost = "the class's probability" if subject.targets is not None else "the likeness to itself"
+    lost = "the class's probability"
+    if subject.targets is None:
+        lost = "the features' similarity to those of the whole image"
     note = f"A window of {height}×{width} pixels of the image's mean colour; the drop is of {lost}."
     return Found((picture,), Table(columns, rows), note)
 
@@ -99,7 +104,3 @@ def _score(subject: Subject) -> str | None:
         return None
     is_sigmoid = getattr(subject.restored.learner.task, "loss_name", "softmax") == "sigmoid"
     return "sigmoid" if is_sigmoid else "probability"
-
-
-def _told(value: Measured) -> str:
-    return f"{value.mean:.3f}" + ("" if np.isnan(value.error) else f" ± {value.error:.3f}")

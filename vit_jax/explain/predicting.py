@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vit_jax.analysis import feature_figures
 from vit_jax.evaluation.prediction import top_classes
-from vit_jax.explain.section import Found, LeftOut, Picture, Table
+from vit_jax.explain.section import Column, Found, LeftOut, Picture, Table
 from vit_jax.explain.subject import Subject
 
 TOP = 3  # classes of each image
@@ -23,9 +23,6 @@ def predictions(subject: Subject, folder: Path) -> Found:
     captions = [f"{n} {label}".rstrip() for n, label in zip(shown.names, labels, strict=True)]
     target = "predictions.png"
     feature_figures.draw_probabilities(shown.images, bars, folder / target, captions=captions)
-    rows = []
-    for name, label, classes in zip(shown.names, labels, bars, strict=True):
-        told = ", ".join(f"{one} {share:.1%}" for one, share in classes.items())
-        rows.append((name, label or "not known", told))
-    table = Table(("image", "label", "prediction"), rows)
+    rows = list(zip(shown.names, (label or None for label in labels), bars, strict=True))
+    table = Table((Column("image"), Column("label"), Column("prediction", ".1%")), rows)
     return Found((Picture(target, "Images and the most probable classes of each."),), table)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax.analysis import feature_figures, features
+from vit_jax.analysis.figures import shortened
 from vit_jax.analysis.similarity import FEWEST, linear_cka
-from vit_jax.explain.section import Found, LeftOut, Picture, Table
+from vit_jax.explain.section import Column, Found, LeftOut, Picture, Table
 from vit_jax.explain.subject import Sample, Subject
 
 
@@ -14,12 +15,10 @@ def similarity(subject: Subject, folder: Path) -> Found:
     names, target = features.layer_names(subject.model), "similarity.png"
     found = _cka(subject, subject.sample, subject.sample)
     feature_figures.draw_similarity(found, folder / target, rows=names, columns=names)
-    rows = [
-        (f"{names[i]} and {names[i + 1]}", f"{found[i, i + 1]:.3f}") for i in range(len(names) - 1)
-    ]
-    rows.append((f"{names[0]} and {names[-1]}", f"{found[0, -1]:.3f}"))
+    rows = [(f"{names[i]} and {names[i + 1]}", found[i, i + 1]) for i in range(len(names) - 1)]
+    rows.append((f"{names[0]} and {names[-1]}", found[0, -1]))
     picture = Picture(target, "CKA of each layer with each.")
-    return Found((picture,), Table(("layers", "CKA"), rows), _note(subject))
+    return Found((picture,), Table((Column("layers"), Column("CKA", ".3f")), rows), _note(subject))
 
 
 def comparison(subject: Subject, folder: Path) -> Found:
@@ -31,12 +30,13 @@ def comparison(subject: Subject, folder: Path) -> Found:
         folder / target,
         rows=names,
         columns=theirs,
-        row_title=f"layer of {feature_figures.shortened(subject.name, 40)}",
-        column_title=f"layer of {feature_figures.shortened(subject.other_name, 40)}",
+        row_title=f"layer of {shortened(subject.name, 40)}",
+        column_title=f"layer of {shortened(subject.other_name, 40)}",
     )
-    likest = np.nan_to_num(found, nan=-np.inf).argmax(axis=1)
-    rows = [(n, theirs[j], f"{row[j]:.3f}") for n, row, j in zip(names, found, likest, strict=True)]
-    table = Table(("layer", f"likest layer of {subject.other_name}", "CKA"), rows)
+    nearest = np.nan_to_num(found, nan=-np.inf).argmax(axis=1)
+    rows = [(n, theirs[j], row[j]) for n, row, j in zip(names, found, nearest, strict=True)]
+    nearest_name = f"most similar layer of {subject.other_name}"
+    table = Table((Column("layer"), Column(nearest_name), Column("CKA", ".3f")), rows)
     picture = Picture(target, "CKA of each layer of one model with each of the other.")
     return Found((picture,), table, _note(subject))
 

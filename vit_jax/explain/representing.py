@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax.analysis import feature_figures, features, relevance_figures, token_norms
-from vit_jax.explain.section import Found, LeftOut, Picture, Table
+from vit_jax.analysis import feature_figures, features, token_figures, token_norms
+from vit_jax.explain.section import Column, Found, LeftOut, Picture, Table
 from vit_jax.explain.subject import FEWEST, Subject
 
 THUMBNAILS = 40  # on it
@@ -20,10 +20,11 @@ def colours(subject: Subject, folder: Path) -> Found:
         found[name] = features.feature_colours(patches)
         flat = patches.reshape(-1, patches.shape[-1])
         shares = features.principal_components(flat, min(3, *flat.shape)).explained
-        rows.append((name, *(f"{share:.0%}" for share in shares)))
+        rows.append((name, *shares))
     feature_figures.draw_feature_colours(subject.shown.images, found, folder / target)
     picture = Picture(target, "Images, and beside each its features behind some layers as colours.")
-    columns = ("layer", "red", "green", "blue")[: 1 + len(rows[0][1:])]
+    names = ("red", "green", "blue")[: len(rows[0]) - 1]
+    columns = (Column("layer"), *(Column(name, ".0%") for name in names))
     return Found((picture,), Table(columns, rows), "Numbers are shares of the features' variance.")
 
 
@@ -32,17 +33,17 @@ def norms(subject: Subject, folder: Path) -> Found:
     found = subject.over_images(token_norms.token_norms, axis=1)
     patches, last = found[..., prefix:], found[-1, :, prefix:]
     outliers = token_norms.find_outliers(last)
-    relevance_figures.draw_token_norms(patches, folder / target, cut=outliers.cut)
-    rows = [
-        ("median norm of patches", f"{np.median(last):.3g}"),
-        ("largest norm of patches", f"{last.max():.3g}"),
-        (f"patches above {outliers.cut:.3g}, far from the others", f"{outliers.share:.1%}"),
-    ]
+    token_figures.draw_token_norms(patches, folder / target, cut=outliers.cut)
+    rows = [("patches", np.median(last), last.max(), outliers.share)]
     if prefix:
-        rows.append(("mean norm of tokens in front", f"{found[-1, :, :prefix].mean():.3g}"))
+        front = found[-1, :, :prefix]
+        rows.append(("tokens in front", np.median(front), front.max(), None))
+    outlying = f"above {outliers.cut:.3g}, far from the others"
+    forms = {"median norm": ".3g", "largest norm": ".3g", outlying: ".1%"}
+    columns = (Column("tokens"), *(Column(*form) for form in forms.items()))
     picture = Picture(target, "A histogram of the patches' norms, and norms by layer.")
     note = f"Behind the last layer, of {last.size:,} patches of all images shown."
-    return Found((picture,), Table(("norms", "value"), rows), note)
+    return Found((picture,), Table(columns, rows), note)
 
 
 def tsne(subject: Subject, folder: Path) -> Found:

@@ -14,10 +14,24 @@ class Picture(NamedTuple):
     caption: str  # what it shows, also for those who cannot see it
 
 
-class Table(NamedTuple):
-    """Numbers; the first column names the rows."""
+class Column(NamedTuple):
+    """Of a table.
 
-    columns: tuple[str, ...]
+    Attributes:
+      form: of its numbers where they are read, e.g. '.1%'.
+    """
+
+    name: str
+    form: str = ""
+
+
+class Table(NamedTuple):
+    """Numbers as they were found; the first column names the rows.
+
+    A cell is a text, a number, a `faithfulness.Measured`, a dictionary of numbers, or None.
+    """
+
+    columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
 
 

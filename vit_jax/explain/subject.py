@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from vit_jax.analysis import features
-from vit_jax.analysis.feature_figures import shortened
+from vit_jax.analysis.figures import shortened
 from vit_jax.analysis.heads import images_at_once
 from vit_jax.errors import InputError
 from vit_jax.explain.examples import Example, Examples

@@ -1,8 +1,12 @@
 """From a model and images to a folder with pictures, numbers and the page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from vit_jax.analysis.faithfulness import Measured
 from vit_jax.errors import InputError
 from vit_jax.explain import page
 from vit_jax.explain.contents import SECTIONS
@@ -55,16 +59,27 @@ def make(subject: Subject, name: str, folder: Path) -> Result:
         return Result(name, section, left_out=_sentence(str(reason)))
 
 
-def numbers(results: Sequence[Result]) -> dict[str, list[dict[str, str]]]:
-    """The tables, by section: a dictionary for each row."""
+def numbers(results: Sequence[Result]) -> dict[str, list[dict[str, Any]]]:
+    """The tables, by section: a dictionary for each row, with numbers as they were found."""
+    tables = {r.name: r.found.table for r in results if r.found and r.found.table}
     return {
-        result.name: [
-            dict(zip(result.found.table.columns, map(str, row), strict=True))
-            for row in result.found.table.rows
+        name: [
+            {column.name: plain(cell) for column, cell in zip(table.columns, row, strict=True)}
+            for row in table.rows
         ]
-        for result in results
-        if result.found and result.found.table
+        for name, table in tables.items()
     }
+
+
+def plain(cell: Any) -> Any:
+    """As JSON knows it: of what is not a number, null."""
+    if isinstance(cell, Measured):
+        cell = cell._asdict()
+    if isinstance(cell, Mapping):
+        return {name: plain(value) for name, value in cell.items()}
+    if cell is None or isinstance(cell, str):
+        return cell
+    return float(cell) if np.isfinite(cell) else None
 
 
 def _sentence(text: str) -> str:
