@@ -118,3 +118,16 @@ def test_numbers_stay_numbers_and_are_rounded_for_readers_alone():
     kept = [writing.plain(cell) for cell in (*cells, np.float32(np.nan), np.int64(3))]
     measured = [{"mean": 0.5, "error": 0.25}, {"mean": 0.5, "error": None}]
     assert kept == [0.123456, *measured, {"a": 0.5}, "text", None, None, 3]
+
+
+def test_each_image_keeps_its_own_argument_in_chunks():
+    own = subject("class token", shown=3, batch_size=2)
+    seen = []
+
+    def look(model, variables, images, *, classes, nothing, given):
+        seen.append((len(images), list(classes), nothing, given))
+        return np.asarray(classes)
+
+    each = {"classes": np.array([5, 6, 7]), "nothing": None}
+    assert own.over_images(look, each=each, given="x").tolist() == [5, 6, 7]
+    assert seen == [(2, [5, 6], None, "x"), (1, [7], None, "x")]
