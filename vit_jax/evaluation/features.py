@@ -37,8 +37,8 @@ class OnFeatures(Protocol):
     """A protocol that learns from one split and is scored on another one.
 
     Attributes:
-      train: the split to learn from; None is the model's training split, which published weights
-        and an evaluation with a source of its own do not have.
+      train: the split to learn from, of the source that is scored; None is the model's training
+        split, which published weights and an evaluation with a source of its own do not have.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("representation",)
