@@ -229,7 +229,7 @@ def split_entry(
 
 
 def write_report(folder: Path, name: str, report: Report) -> None:
-    """FOLDER/NAME/report.json and pictures, in place of those of an earlier step."""
+    """FOLDER/NAME/report.json, pictures and files, in place of those of an earlier step."""
     if not hosts.is_first():
         return
     target = folder / name
@@ -241,8 +241,8 @@ def write_report(folder: Path, name: str, report: Report) -> None:
         "tables": report.tables,
     }
     write_json(target / "report.json", plain(found))
-    for picture, draw in report.pictures.items():
-        draw(target / picture)
+    for file, write in (report.pictures | report.files).items():
+        write(target / file)
 
 
 def plain(value: Any) -> Any:

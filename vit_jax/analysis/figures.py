@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax.train.sinks import read_metrics
+from vit_jax.train.sinks import COUNTS, read_metrics
 
 MOST_COLUMNS = 4  # of panels
 MOST_OF_PROTOCOLS = 9  # panels; the rest is in metrics.jsonl
 OF_TRAINING = ("train", "speed", "memory")  # what stands before their metrics
 # Metrics that have a panel anyway, or that all but repeat one.
 ELSEWHERE = ("loss", "top1", "top5", "learning_rate")
-COUNTS = ("scored", "examples", "unreadable")
 
 
 def draw_curves(metrics: Path, target: Path) -> bool:

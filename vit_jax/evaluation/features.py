@@ -76,10 +76,17 @@ def check_same_classes(train: SplitOutputs, test: SplitOutputs) -> None:
 
 def examples_of(outputs: SplitOutputs) -> Examples:
     """Raises `InputError` for features that are no numbers."""
-    # Neither end of a range is finite where something in it is not; and no copy is made.
-    if not np.isfinite([outputs.representation.min(), outputs.representation.max()]).all():
-        raise InputError(f"the features of {outputs.name} are not all finite; allowed: numbers.")
+    check_finite(outputs.representation, f"the features of {outputs.name}")
     return Examples(outputs.representation, outputs.label)
+
+
+def check_finite(
+    features: Float[np.ndarray, "n r"], what: str = "representations"
+) -> Float[np.ndarray, "n r"]:
+    # Neither end of a range is finite where something in it is not; and no copy is made.
+    if features.size and not np.isfinite([features.min(), features.max()]).all():
+        raise InputError(f"{what} are not all finite; allowed: numbers.")
+    return features
 
 
 def shares_of(hits: Mapping[str, Bool[np.ndarray, " n"]]) -> dict[str, float]:

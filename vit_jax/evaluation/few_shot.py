@@ -20,11 +20,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from vit_jax import sections
 from vit_jax.errors import InputError
-from vit_jax.evaluation.features import OnFeatures, both
+from vit_jax.evaluation.bootstrap import interval_of_mean
+from vit_jax.evaluation.features import OnFeatures, both, check_finite
 from vit_jax.evaluation.protocol import Report, SplitOutputs
 
 BIAS = 100.0
@@ -38,6 +39,9 @@ class FewShot(OnFeatures):
 
     Metrics are 'top1_5shot', the mean over seeds, and 'top1_5shot_std', their sample standard
     deviation (over seeds - 1), where there are several.
+
+    The interval of a mean is over test images, each with its share of seeds that tell it right; the
+    deviation has none, since a bootstrap over three seeds tells nothing.
 
     Attributes:
       shots: training images of each class.
@@ -62,20 +66,20 @@ class FewShot(OnFeatures):
 
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         train, test = both(outputs)
-        found = {
-            shots: [
-                few_shot_accuracy(*train, *test, shots=shots, l2=self.l2, seed=seed)
-                for seed in range(self.seeds)
-            ]
-            for shots in self.shots
-        }
-        metrics = {}
-        for shots, values in found.items():
+        metrics, intervals, by_seed = {}, {}, {}
+        for shots in self.shots:
+            hits = np.array(
+                [
+                    few_shot_hits(*train, *test, shots=shots, l2=self.l2, seed=seed)
+                    for seed in range(self.seeds)
+                ]
+            )
+            by_seed[f"{shots}shot"] = values = hits.mean(axis=1).tolist()
             metrics[f"top1_{shots}shot"] = float(np.mean(values))
+            intervals[f"top1_{shots}shot"] = interval_of_mean(hits.mean(axis=0))
             if self.seeds > 1:
                 metrics[f"top1_{shots}shot_std"] = float(np.std(values, ddof=1))
-        tables = {"top1_by_seed": {f"{shots}shot": values for shots, values in found.items()}}
-        return Report(metrics=metrics, tables=tables)
+        return Report(metrics=metrics, intervals=intervals, tables={"top1_by_seed": by_seed})
 
 
 class LinearMap(NamedTuple):
@@ -99,7 +103,22 @@ def few_shot_accuracy(
     l2: float = PENALTY,
     seed: int = 0,
 ) -> float:
-    """Share of test images whose class is told right after `shots` images of each class.
+    """Share of test images whose class is told right after `shots` images of each class."""
+    given = (train_features, train_labels, test_features, test_labels)
+    return float(few_shot_hits(*given, shots=shots, l2=l2, seed=seed).mean())
+
+
+def few_shot_hits(
+    train_features: Float[np.ndarray, "n d"],
+    train_labels: Int[np.ndarray, " n"],
+    test_features: Float[np.ndarray, "m d"],
+    test_labels: Int[np.ndarray, " m"],
+    *,
+    shots: int,
+    l2: float,
+    seed: int,
+) -> Bool[np.ndarray, " m"]:
+    """Which test images are told right.
 
     Raises:
       InputError: where a class has too few training images, or a number is not finite.
@@ -108,7 +127,7 @@ def few_shot_accuracy(
     check(train_features[chosen], train_labels[chosen], test_features, test_labels, l2)
     classes, labels = np.unique(train_labels[chosen], return_inverse=True)
     found = fit(train_features[chosen], labels, num_classes=len(classes), l2=l2)
-    return float((classes[found(test_features).argmax(axis=1)] == test_labels).mean())
+    return classes[found(test_features).argmax(axis=1)] == test_labels
 
 
 def check(train_features, train_labels, test_features, test_labels, l2: float) -> None:
@@ -124,8 +143,7 @@ def check(train_features, train_labels, test_features, test_labels, l2: float) -
             "can be learned."
         )
     for name, features in (("training", train_features), ("test", test_features)):
-        if not np.isfinite(features).all():
-            raise InputError(f"the {name} features are not all finite; allowed: numbers.")
+        check_finite(features, f"the {name} features")
     if not (math.isfinite(l2) and l2 > 0):
         raise InputError(f"l2 is {l2}; allowed: a finite number above 0.")
 

@@ -2,8 +2,9 @@
 
 Two protocols by `solver`: 'lbfgs' is CLIP's (logistic_regression.py), 'sgd' that of DINO and MoCo
 (linear_sgd.py). Either chooses one strength on a held-out part of the training examples, at random,
-and is then fitted to all of them and scored once. Held out are these from the classifier: a model
-that was trained on them with labels knows them, and its features make them look easier than others.
+and is then fitted to all of them and scored once. The part is held out from the classifier alone: a
+model that was trained on these examples with labels knows them, and its features make them look
+easier than others.
 """
 
 import dataclasses
