@@ -1,7 +1,8 @@
 """python -m vit_jax evaluate --workdir=DIR|--weights=SOURCE [--protocol=NAME] [--split=NAME] ...
 
-Measures a checkpoint of a run, or published weights, by one protocol or several, which share one
-pass through each split. A protocol's settings are --NAME.KEY=VALUE, e.g. --calibration.bins=20.
+Measures a checkpoint of a run, or published weights, by one protocol or several, which share their
+passes where they read the same. A protocol's settings are --NAME.KEY=VALUE, e.g.
+--calibration.bins=20.
 """
 
 import json
