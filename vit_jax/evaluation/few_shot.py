@@ -17,7 +17,6 @@ Letters: n images; d channels of a representation; k classes.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -26,11 +25,11 @@ from vit_jax import sections
 from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of_mean
 from vit_jax.evaluation.features import OnFeatures, both, check_finite
+from vit_jax.evaluation.linear_classifier import SMALLEST_DEVIATION, LinearClassifier
 from vit_jax.evaluation.protocol import Report, SplitOutputs
 
 BIAS = 100.0
 PENALTY = 2.0**10
-SMALLEST_DEVIATION = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,17 +79,6 @@ class FewShot(OnFeatures):
             if self.seeds > 1:
                 metrics[f"top1_{shots}shot_std"] = float(np.std(values, ddof=1))
         return Report(metrics=metrics, intervals=intervals, tables={"top1_by_seed": by_seed})
-
-
-class LinearMap(NamedTuple):
-    """Outputs are ((x - mean) / deviation, BIAS) · weights."""
-
-    mean: Float[np.ndarray, " d"]
-    deviation: Float[np.ndarray, " d"]
-    weights: Float[np.ndarray, "d1 k"]  # the bias channel's are the last row
-
-    def __call__(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
-        return with_bias((features - self.mean) / self.deviation) @ self.weights
 
 
 def few_shot_accuracy(
@@ -170,19 +158,16 @@ def fit(
     *,
     num_classes: int,
     l2: float,
-) -> LinearMap:
-    """The exact minimum, in float64."""
+) -> LinearClassifier:
+    """The exact minimum, in float64; the weights of the constant channel are the bias."""
     features = np.asarray(features, np.float64)
     mean, deviation = features.mean(axis=0), features.std(axis=0) + SMALLEST_DEVIATION
-    x, y = with_bias((features - mean) / deviation), 2 * np.eye(num_classes)[labels] - 1
+    x = np.pad((features - mean) / deviation, ((0, 0), (0, 1)), constant_values=BIAS)
+    y = 2 * np.eye(num_classes)[labels] - 1
     n, d = x.shape
     # (xᵀx + l2)⁻¹ xᵀ y = xᵀ (x xᵀ + l2)⁻¹ y; the smaller of the two systems is solved.
     if n >= d:
         weights = np.linalg.solve(x.T @ x + l2 * np.eye(d), x.T @ y)
     else:
         weights = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(n), y)
-    return LinearMap(mean, deviation, weights)
-
-
-def with_bias(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d1"]:
-    return np.pad(features, ((0, 0), (0, 1)), constant_values=BIAS)
+    return LinearClassifier(mean, deviation, weights[:-1], BIAS * weights[-1])
