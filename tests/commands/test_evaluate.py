@@ -205,7 +205,7 @@ MISTAKES = {
     ),
     "misspelt setting": (
         ["--protocol=calibration", "--calibration.bns=3"],
-        "--calibration has unknown key bns; allowed: bins, binning, fit of the protocol's own, and",
+        "--calibration has unknown key bns; allowed: bins, binning, fit, among of the",
     ),
     "setting of another type": (
         ["--protocol=calibration", "--calibration.bins=many"],
