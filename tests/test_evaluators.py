@@ -162,25 +162,14 @@ def test_model_without_a_head_is_told_what_it_lacks(pictures):
         assert "allowed: a model with a head, or another protocol" in str(error.value)
 
 
-def test_entries_of_the_command_are_each_protocol_on_each_split():
-    found = evaluators.entries(
-        ["task", "calibration"],
-        ["a", "b", "a"],
-        settings={"calibration": {"bins": 3}},
-        common={"source": "s"},
-    )
-    assert [entry.name for entry in found] == ["a", "a/calibration", "b", "b/calibration"]
-    expected = {"protocol": "calibration", "split": "b", "source": "s", "bins": 3}
-    assert found[-1].section == expected and found[-1].where == "--calibration"
-
-
 def test_report_is_written_in_jsons_types(tmp_path):
     drawn = []
     report = Report(
-        metrics={"a": np.float32(0.5)},
+        metrics={"a": 0.5},
         intervals={"a": Interval(0.25, 0.75)},
         tables={"matrix": np.eye(2, dtype=int), "rows": [{"n": np.int64(3)}, (None, "b")]},
         pictures={"p.png": drawn.append},
+        files={"i.npz": drawn.append},
         about={"step": 4},
     )
     evaluators.write_report(tmp_path / "new", "test/x", report)
@@ -191,4 +180,4 @@ def test_report_is_written_in_jsons_types(tmp_path):
         "intervals": {"a": {"low": 0.25, "high": 0.75}},
         "tables": {"matrix": [[1, 0], [0, 1]], "rows": [{"n": 3}, [None, "b"]]},
     }
-    assert drawn == [folder / "p.png"]
+    assert drawn == [folder / "p.png", folder / "i.npz"]

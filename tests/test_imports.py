@@ -16,7 +16,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vit_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-FIGURES = {f"analysis.{path.stem}" for path in (PACKAGE / "analysis").glob("*figures.py")}
+# What protocols draw with.
+OF_EVALUATION = {
+    f"analysis.{kind}_figures" for kind in ("classification", "probe", "retrieval", "shift")
+}
 
 # May be imported by every room; they know none themselves but each other.
 FOUNDATIONS = {"core", "errors", "sections"}
@@ -34,8 +37,7 @@ ALLOWED = {
     "tasks": {"models", "layers", "losses", "data.mixing"},
     "data": set(),
     "train": set(),
-    # Of analysis what draws: figures.py, *_figures.py and contact sheets.
-    "evaluation": {"data", "analysis.sheets", *FIGURES},
+    "evaluation": {"data", *OF_EVALUATION},
     # Files state their preprocessing; a run of one's own is a source of weights, too.
     "weights": {"models", "layers", "data.images.preprocessing", "train.checkpoint"},
     "analysis": {"models", "layers", "train.sinks", "data.batching.rows"},
@@ -103,6 +105,14 @@ def test_rooms_import_only_what_stands_below_them(path):
     allowed = {room, *ALLOWED[room]} | (FOUNDATIONS if room not in FOUNDATIONS else set())
     for name in inner_imports(path):
         assert is_within(name, allowed), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("name", sorted(OF_EVALUATION))
+def test_figures_of_protocols_draw_and_know_no_model(name):
+    """Or else evaluation would reach through them what it may not import."""
+    path = PACKAGE / f"{name.replace('.', '/')}.py"
+    for name in inner_imports(path):
+        assert is_within(name, {"errors", "analysis.figures", *OF_EVALUATION}), name
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room_of(p) not in ROOTS], ids=ids)

@@ -1,10 +1,10 @@
-"""From entries of `config.evals`, or of the command `evaluate`, to what evaluates."""
+"""From entries of `config.evals`, and what is like them, to what evaluates."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,73 +35,6 @@ Watch = Callable[[pipeline.EvalData, Iterator[Batch]], Iterator[Batch]]
 TASK = "task"  # the task's own loss and metrics, in place of a protocol
 THROUGHPUT = "throughput"
 KINDS: dict[str, Any] = {TASK: None, **PROTOCOLS, THROUGHPUT: Throughput}
-
-
-class Entry(NamedTuple):
-    """What is to be measured.
-
-    Attributes:
-      name: prefix of the metrics.
-      section: as in `config.evals`.
-      where: it stands, for messages.
-    """
-
-    name: str
-    section: Mapping[str, Any]
-    where: str
-
-    @classmethod
-    def of_config(cls, name: str, section: Mapping[str, Any]) -> "Entry":
-        return cls(name, section, f"config.evals.{name}")
-
-
-def check_names(
-    protocols: Sequence[str], settings: Mapping[str, Any], *, also: Sequence[str] = ()
-) -> None:
-    """Raises `InputError` for what is no protocol, and for settings of one that is not asked for.
-
-    Args:
-      also: further names that would have been allowed.
-    """
-    for name in protocols:
-        sections.choose(KINDS | dict.fromkeys(also), name, where="--protocol")
-    for name in settings:
-        if name not in protocols:
-            raise InputError(
-                f"--{name}.{next(iter(settings[name]))} is given without --protocol={name}; "
-                f"allowed: settings of {', '.join(protocols)}."
-            )
-
-
-def entries(
-    protocols: Sequence[str],
-    splits: Sequence[str],
-    *,
-    settings: Mapping[str, Mapping[str, Any]],
-    common: Mapping[str, Any],
-) -> list[Entry]:
-    """Each protocol on each split: 'SPLIT/PROTOCOL', or 'SPLIT' for the task's own metrics.
-
-    One that brings its data is there once, as 'PROTOCOL'.
-
-    Args:
-      settings: of each protocol, by name.
-      common: of all.
-    """
-    alone = [name for name in protocols if getattr(KINDS[name], "brings_data", False)]
-    return [
-        Entry(
-            split if protocol == TASK else f"{split}/{protocol}",
-            {"protocol": protocol, "split": split, **common, **settings.get(protocol, {})},
-            f"--{protocol}",
-        )
-        for split in dict.fromkeys(splits)
-        for protocol in protocols
-        if protocol not in alone
-    ] + [
-        Entry(name, {"protocol": name, **common, **settings.get(name, {})}, f"--{name}")
-        for name in alone
-    ]
 
 
 def of_run(
@@ -296,7 +229,7 @@ def split_entry(
 
 
 def write_report(folder: Path, name: str, report: Report) -> None:
-    """FOLDER/NAME/report.json and pictures, in place of those of an earlier step."""
+    """FOLDER/NAME/report.json, pictures and files, in place of those of an earlier step."""
     if not hosts.is_first():
         return
     target = folder / name
@@ -308,8 +241,8 @@ def write_report(folder: Path, name: str, report: Report) -> None:
         "tables": report.tables,
     }
     write_json(target / "report.json", plain(found))
-    for picture, draw in report.pictures.items():
-        draw(target / picture)
+    for file, write in (report.pictures | report.files).items():
+        write(target / file)
 
 
 def plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from vit_jax.errors import InputError
 from vit_jax.evaluation.protocol import Request
 from vit_jax.evaluators import Builder
 from vit_jax.experiment import build_learner
+from vit_jax.layers.attention_choice import runnable
 from vit_jax.learner import Info, Learner, TrainSettings
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.train import agreement, hosts, sharding
@@ -107,9 +108,10 @@ def restore(workdir: str | Path, *, checkpoint: str = "last", mesh: Mesh | None 
     step = find()
     card = checkpointer.read_card(step)
     config = card["config"]
-    learner = build_learner(
-        config, mesh or sharding.make_mesh(), Info.from_dict(card), card["num_steps"]
-    )
+    mesh, info = mesh or sharding.make_mesh(), Info.from_dict(card)
+    # A run trained on a GPU is used on a CPU, too; the config is told as it was.
+    here = {**config, "task": runnable(config["task"])}
+    learner = build_learner(here, mesh, info, card["num_steps"])
     target = learner.abstract_state()
     target = target.replace(opt_state=jax.tree.map(lambda _: ocp.PLACEHOLDER, target.opt_state))
     state = checkpointer.restore(step, target)

@@ -129,6 +129,44 @@ def test_what_the_config_names_is_measured_as_in_training(workdir, capsys, tmp_p
     assert json.loads(output.read_text())["metrics"] == pytest.approx(trained, rel=1e-4)
 
 
+@pytest.mark.parametrize("source", [[], ["--source=digits"]])
+def test_the_training_split_is_one_of_the_scored_source(source, workdir, capsys, tmp_path):
+    """Named with a source or without; the run's own is another."""
+    given = ["--protocol=knn", "--split=test[:20]", "--training_split=train[:30]", *source]
+    given += [f"--workdir={workdir}", f"--reports={tmp_path}"]
+    code, _, err = call(capsys, "evaluate", *given)
+    assert code == 0, err
+    report = json.loads((tmp_path / "test[:20]" / "knn" / "report.json").read_text())
+    assert report["splits"]["train"] == {"data": "digits train[:30]"} | dict(
+        examples=30, unreadable=0
+    )
+
+
+@pytest.mark.parametrize("kernel", ["cudnn", "pallas"])
+def test_a_run_of_an_accelerator_is_measured_on_a_cpu(
+    kernel, workdir, capsys, tmp_path, monkeypatch, caplog
+):
+    """Told in one line; restored as a run, and read as weights."""
+    read_card = Checkpointer.read_card
+
+    def card_of(self, step):
+        card = read_card(self, step)
+        card["config"]["task"]["model"]["attention_implementation"] = kernel
+        return card
+
+    monkeypatch.setattr(Checkpointer, "read_card", card_of)
+    trained = json.loads((workdir / "result.json").read_text())["metrics"]["test/loss"]
+    for given in ([f"--workdir={workdir}"], [f"--weights={workdir}", "--source=digits"]):
+        caplog.clear()
+        given += [f"--output={tmp_path / 'found.json'}", "--split=test"]
+        code, _, err = call(capsys, "evaluate", *given)
+        assert code == 0, err
+        (told,) = caplog.messages
+        assert told.startswith(f"attention_implementation is 'auto' in place of '{kernel}': ")
+        found = json.loads((tmp_path / "found.json").read_text())["metrics"]["test/loss"]
+        assert found == pytest.approx(trained, rel=1e-4)  # sums in another order
+
+
 def test_weights_are_measured_on_named_data(capsys, tmp_path):
     model, variables = vit()
     weights.save(
@@ -167,11 +205,15 @@ MISTAKES = {
     ),
     "misspelt setting": (
         ["--protocol=calibration", "--calibration.bns=3"],
-        "--calibration has unknown key bns; allowed: bins, binning, fit of the protocol's own, and",
+        "--calibration has unknown key bns; allowed: bins, binning, fit, among of the",
     ),
     "setting of another type": (
         ["--protocol=calibration", "--calibration.bins=many"],
         "--calibration.bins is 'many'; allowed: int",
+    ),
+    "training split of nobody": (
+        ["--protocol=classification", "--training_split=train"],
+        "but classification learns from no training examples; allowed: with few_shot, knn",
     ),
     "no such split": (["--split=tset"], "tset"),
     "no such source": (["--source=folder:/nowhere"], "/nowhere"),

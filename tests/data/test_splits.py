@@ -83,6 +83,24 @@ def test_only_named_splits_are_opened():
 
 
 @pytest.mark.parametrize(
+    "one, other, expected",
+    [
+        ("train", "train", True),
+        ("train", "test", False),
+        ("train[:90%]", "train[90%:]", False),
+        ("train[:90%]", "train[-10.5%:]", True),
+        ("train[:100]", "train[99:]", True),
+        ("train[:100]", "train[100:]", False),
+        ("test+train[5:]", "train[:6]", True),
+        ("train[:100]", "train[50%:]", False),  # of 200 it would, of 100 it would not
+        ("train[:100]", "train[-5:]", False),  # likewise
+    ],
+)
+def test_overlap_is_told_where_it_is_sure(one, other, expected):
+    assert splits.surely_overlap(one, other) == splits.surely_overlap(other, one) == expected
+
+
+@pytest.mark.parametrize(
     "split",
     ["", "train[", "train[:1.5]", "train[1]", "train[::2]", "train[a:]", "+train", "train+"],
 )

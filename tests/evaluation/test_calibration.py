@@ -148,6 +148,34 @@ def test_scaling_is_fitted_elsewhere_and_mends_what_can_be_mended(tmp_path):
     assert np.asarray(Image.open(tmp_path / "a.png").convert("L")).std() > 10
 
 
+def test_classes_that_cannot_occur_take_no_part():
+    """As if the model had no logits of them; 'all' leaves them in."""
+    test = outputs(3.0)
+    wide = np.concatenate([test.logits, test.logits + 1], axis=1)
+    present = tuple(range(K))
+    wider = SplitOutputs(**{**vars(test), "logits": wide, "present": present})
+    narrow, found = (measured(x, fit=x).metrics for x in (test, wider))
+    assert found == pytest.approx(narrow, rel=1e-12)
+    assert measured(wider, among="all").metrics["nll"] > narrow["nll"] + 1
+
+
+@pytest.mark.parametrize(
+    "fit, training_split, is_told",
+    [
+        ("train[90%:]", "train", True),
+        ("train[80%:]", "train[:90%]", True),
+        ("train[90%:]", "train[:90%]", False),
+        ("validation", "train", False),
+        ("train", None, False),
+    ],
+)
+def test_a_temperature_of_training_examples_is_warned_of(fit, training_split, is_told, caplog):
+    Calibration(fit=fit).requests(EvalSettings(split="test"), training_split)
+    assert [f"trained on {training_split!r}" in told for told in caplog.messages] == [
+        True
+    ] * is_told
+
+
 def test_rows_in_memory_together_make_no_difference(monkeypatch):
     test = outputs(2.0, n=50)
     whole = measured(test, fit=test)
@@ -167,6 +195,7 @@ def test_data_is_what_was_asked_for():
     "settings, message",
     [
         (dict(bins=0), "calibration.bins is 0"),
+        (dict(among="some"), "calibration.among is 'some'; allowed: present, all"),
         (dict(binning="even"), "binning is 'even'; allowed: equal_width, equal_mass"),
     ],
 )

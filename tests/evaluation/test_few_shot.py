@@ -29,7 +29,9 @@ def test_weights_are_those_of_ridge_regression(n, d, l2):
     x = np.concatenate([x, np.full((n, 1), 100.0)], axis=1)
     targets = np.where(labels[:, None] == np.arange(K), 1.0, -1.0)
     reference = Ridge(alpha=l2, fit_intercept=False, solver="svd").fit(x, targets)
-    np.testing.assert_allclose(found.weights, reference.coef_.T, rtol=1e-6, atol=1e-9)
+    *weights, bias = reference.coef_.T
+    np.testing.assert_allclose(found.weights, weights, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found.bias, 100 * bias, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(found(features), reference.predict(x), rtol=1e-6, atol=1e-9)
 
 

@@ -22,6 +22,8 @@ def test_means_and_deviations_are_over_seeds():
         ]
         assert report.tables["top1_by_seed"][f"{shots}shot"] == values
         assert report.metrics[f"top1_{shots}shot"] == pytest.approx(np.mean(values))
+        low, high = report.intervals[f"top1_{shots}shot"]
+        assert low < np.mean(values) < high
         std = np.sqrt(np.sum((values - np.mean(values)) ** 2) / 3)
         assert report.metrics[f"top1_{shots}shot_std"] == pytest.approx(std) and std > 0
 

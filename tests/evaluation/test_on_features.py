@@ -132,9 +132,11 @@ def test_a_suite_needs_no_data_of_the_models(learner, state):
     splits = ["digits train[:200]", "digits test[:100]", "digits:train"]
     assert list(dict.fromkeys(kept.passes)) == splits
     assert metrics["suite/scored"] == metrics["suite/examples"] == 200
-    assert 0.5 < metrics["suite/few"] < metrics["suite/many"] < 1
-    mean = (metrics["suite/few"] + metrics["suite/many"]) / 2
-    assert metrics["suite/mean_of_tasks"] == metrics["suite/natural"] == pytest.approx(mean)
+    assert 0.5 < metrics["suite/few_top1"] < metrics["suite/many_top1"] < 1
+    mean = (metrics["suite/few_top1"] + metrics["suite/many_top1"]) / 2
+    assert (
+        metrics["suite/mean_of_tasks_top1"] == metrics["suite/natural_top1"] == pytest.approx(mean)
+    )
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,16 @@ def test_ranks_alone_count_and_exchanging_the_groups_mirrors():
 
 def test_interval_is_the_bootstrap_of_the_measure_itself():
     inside, outside = groups(40, 30, with_ties=True)
-    rng, found = np.random.default_rng(3), []
-    for _ in range(200):
-        drawn = [x[rng.integers(len(x), size=len(x))] for x in (inside, outside)]
-        found.append(separation.auroc(*drawn))
-    interval = separation.interval_of_auroc(inside, outside, num_samples=200, seed=3)
-    np.testing.assert_allclose(interval, np.quantile(found, [0.025, 0.975]), rtol=1e-12)
-    assert interval.low < separation.auroc(inside, outside) < interval.high
+    rngs = np.random.default_rng(3), np.random.default_rng((3, 5))  # of what is in, of source 5
+    pairs, found = list(zip((inside, outside), rngs, strict=True)), []
+    for _ in range(100):
+        drawn = [x[rng.integers(len(x), size=len(x))] for x, rng in pairs]
+        found.append(list(separation.measure(*drawn).values()))
+    samples = separation.samples(inside, outside, num_samples=100, seed=3, source=5)
+    np.testing.assert_allclose(samples, found, rtol=1e-12)
+    for (name, ends), column in zip(separation.intervals(samples).items(), samples.T, strict=True):
+        np.testing.assert_allclose(ends, np.quantile(column, [0.025, 0.975]), rtol=1e-12)
+        assert ends.low <= separation.measure(inside, outside)[name] <= ends.high
 
 
 def test_scores_of_logits_are_those_of_scipy():
@@ -128,8 +131,8 @@ def with_logits(features, label=None):
 
 
 def test_the_protocol_reports_each_source_and_their_mean(tmp_path, monkeypatch):
-    few = functools.partial(separation.interval_of_auroc, num_samples=50)
-    monkeypatch.setattr(separation, "interval_of_auroc", few)
+    few = functools.partial(separation.samples, num_samples=50)
+    monkeypatch.setattr(separation, "samples", few)
     names = (*BY_LOGITS, *BY_FEATURES)
     protocol = OutOfDistribution(
         out={"near": dict(source="digits", split="test"), "far": dict(source="digits", split="a")},
@@ -159,8 +162,14 @@ def test_the_protocol_reports_each_source_and_their_mean(tmp_path, monkeypatch):
         ood_scores.energy(outputs["out/near"].logits, temperature=1.0),
     )
     assert report.metrics["near_energy_auroc"] == expected["auroc"]
-    low, high = report.intervals["near_energy_auroc"]
-    assert low < expected["auroc"] < high
+    assert report.intervals.keys() == report.metrics.keys()
+    for name in ("near_energy_auroc", "energy_auroc", "energy_aupr_in"):
+        low, high = report.intervals[name]
+        assert low < report.metrics[name] < high
+    assert not report.tables
+    few = (TRAIN[0][: K + 5], TRAIN[1][: K + 5])
+    note = protocol.measure(outputs | {"train": with_logits(*few)}).tables["mahalanobis"]
+    assert note.startswith("9 training examples of 4 classes tell the covariance in 5 of 6")
     report.pictures["scores.png"](tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 1000
 

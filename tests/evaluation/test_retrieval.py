@@ -97,7 +97,7 @@ def test_nothing_depends_on_how_many_queries_are_ranked_at_once(at_once):
     """Not even among images that are the same, whose order is that of the gallery."""
     features = np.concatenate([GALLERY_IMAGES[0][:35]] * 2)
     orders = [
-        np.concatenate([order for _, order in retrieval.rankings(*given, is_own=False, **cut)])
+        np.concatenate([order for _, order in retrieval.rankings(*given, **cut)])
         for given in [(QUERIES[0], features)]
         for cut in ({}, {"at_once": at_once})
     ]
@@ -155,6 +155,17 @@ def test_a_saved_index_answers_as_before(tmp_path):
     assert Index.load(tmp_path / "bare").label is None
 
 
+def test_the_index_of_the_gallery_is_saved_when_asked_for(tmp_path):
+    """And finds what was scored."""
+    protocol = Retrieval(gallery=dict(split="train"), at=(1,), sheet=0, save_index=True)
+    report = protocol.measure({"test": outputs(QUERIES), GALLERY: outputs(GALLERY_IMAGES)})
+    report.files["index.npz"](tmp_path / "index.npz")
+    index = Index.load(tmp_path / "index.npz")
+    assert index.class_names == outputs(GALLERY_IMAGES).class_names
+    found = index.label[index.search(QUERIES[0], 1).position[:, 0]]
+    assert (found == QUERIES[1]).mean() == report.metrics["recall_at_1"]
+
+
 def test_sheet_frames_what_is_right(tmp_path):
     tiny = (QUERIES[0][:6], QUERIES[1][:6])
     asked = []
@@ -165,7 +176,7 @@ def test_sheet_frames_what_is_right(tmp_path):
 
     report = Retrieval(sheet=3).measure({"test": split(tiny, K, images=images)})
     report.pictures["neighbours.png"](tmp_path / "x.png")
-    assert (tmp_path / "x.png").stat().st_size > 1000
+    assert (tmp_path / "x.png").stat().st_size > 1000 and not report.files
     # Three queries, each followed by all others.
     assert [asked[i] for i in (0, 6, 12)] == [0, 2, 5]
     assert all(sorted(asked[i : i + 6]) == list(range(6)) for i in (0, 6, 12))

@@ -63,6 +63,8 @@ def test_means_are_over_severities_and_then_corruptions(tmp_path):
     }
     for name, value in expected.items():
         assert report.metrics[name] == pytest.approx(value, abs=1e-12), name
+    assert report.intervals.keys() == report.metrics.keys()
+    assert "not stored as JPEG" in report.tables["corruptions"]
     for name, (low, high) in report.intervals.items():
         assert low <= report.metrics[name] <= high
     assert report.tables["top1"]["contrast"]["5"] == pytest.approx(means[3])
@@ -82,15 +84,17 @@ def test_mean_corruption_error_of_alexnet_is_one_and_is_told_of_imagenet_alone()
     shares = (80, 82, 83, 75, 89, 78, 80, 78, 75, 66, 57, 71, 85, 77, 77)
     errors = {n: s / 100 * e for s, (n, e) in zip(shares, ALEXNET.items(), strict=True)}
     assert robustness.mean_corruption_error(errors) == pytest.approx(0.767, abs=0.005)
-    table = np.full((15, 5), 0.4)
-    whole = Robustness()._summary(table, 0.7, 1000)
+    share = np.random.default_rng(0).random((15, 40))
+    share += 0.4 - share.mean(axis=1, keepdims=True)
+    clean = np.linspace(0.4, 1, 40)
+    whole = {n: v.mean() for n, v in Robustness()._summary(share, clean, 1000).items()}
     expected = np.mean([0.6 / error for error in ALEXNET.values()])
     assert whole["mce"] == pytest.approx(expected)
     relative = np.mean([0.3 / (error - 0.435) for error in ALEXNET.values()])
     assert whole["relative_mce"] == pytest.approx(relative)
-    assert "mce" not in Robustness()._summary(table, 0.7, 10)
+    assert "mce" not in Robustness()._summary(share, clean, 10)
     some = Robustness(severities=(1, 2))
-    assert "mce" not in some._summary(table[:, :2], 0.7, 1000)
+    assert "mce" not in some._summary(share, clean, 1000)
 
 
 def test_a_shift_is_scored_among_the_classes_that_can_occur():

@@ -5,7 +5,13 @@ import io
 import pytest
 from rich.console import Console
 
-from vit_jax.train.console import ConsoleSink, coverage, evaluation_text, training_text
+from vit_jax.train.console import (
+    ConsoleSink,
+    coverage,
+    evaluation_text,
+    training_text,
+    value_text,
+)
 
 TRAINING = {
     "train/loss": 1.23456,
@@ -93,6 +99,19 @@ def test_evaluation_of_several_splits_tells_what_was_scored_of_each():
         "test/loss 0.0712 | test/top1 98.61% | val/loss 2.0000 | val/ap 0.5000 | "
         "test: 360 of 360 scored | val: 1,999 of 2,000 scored, 1 unreadable"
     )
+
+
+@pytest.mark.parametrize(
+    "metric, is_share",
+    [
+        *((name, True) for name in ("caltech101_top1", "natural_top1", "vtab", "top1_5shot")),
+        *((name, True) for name in ("corrupted_error", "relative_error", "map_at_r", "near_fpr95")),
+        *((name, False) for name in ("loss", "mce", "relative_mce", "nll", "brier_scaled")),
+        *((name, False) for name in ("temperature", "chosen_l2", "squared_error", "mapping")),
+    ],
+)
+def test_shares_alone_are_percentages(metric, is_share):
+    assert value_text(metric, 0.5).endswith("%") == is_share
 
 
 def test_nan_loss_can_be_shown():

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vit_jax.train.sinks import read_metrics
+from vit_jax.train.sinks import COUNTS, read_metrics
 
 DPI = 120
 HEAT = 0.65  # opacity of a heat map over an image
@@ -19,7 +19,6 @@ MOST_OF_PROTOCOLS = 9  # panels; the rest is in metrics.jsonl
 OF_TRAINING = ("train", "speed", "memory")  # what stands before their metrics
 # Metrics that have a panel anyway, or that all but repeat one.
 ELSEWHERE = ("loss", "top1", "top5", "learning_rate")
-COUNTS = ("scored", "examples", "unreadable")
 
 
 def draw_curves(metrics: Path, target: Path) -> bool:

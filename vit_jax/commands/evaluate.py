@@ -1,7 +1,8 @@
 """python -m vit_jax evaluate --workdir=DIR|--weights=SOURCE [--protocol=NAME] [--split=NAME] ...
 
-Measures a checkpoint of a run, or published weights, by one protocol or several, which share one
-pass through each split. A protocol's settings are --NAME.KEY=VALUE, e.g. --calibration.bins=20.
+Measures a checkpoint of a run, or published weights, by one protocol or several, which share their
+passes where they read the same. A protocol's settings are --NAME.KEY=VALUE, e.g.
+--calibration.bins=20.
 """
 
 import json
@@ -53,7 +54,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_multi_string(
         "split", [], "split to score; by default those of the run's config", flag_values=values
     )
-    text("training_split", "of which protocols learn; by default the run's own")
+    text("training_split", "of the scored source, of which protocols learn; else the run's own")
     text("source", "another data source, e.g. folder:DIR")
     text("data_dir", "where TFDS data sets are")
     text("image_key", "the image's name there")
@@ -104,13 +105,15 @@ def evaluate(values: flags.FlagValues, settings: dict[str, dict[str, Any]]) -> N
     from rich.console import Console
 
     from vit_jax import evaluators
-    from vit_jax.commands import measured
+    from vit_jax.commands import entries, measured
     from vit_jax.train import agreement, hosts
 
     votes, reports = agreement.Votes(), {}
     protocols = list(dict.fromkeys(values.protocol)) or [evaluators.TASK]
     with agreement.together():
-        evaluators.check_names([p for p in protocols if p != CONFIG], settings, also=(CONFIG,))
+        chosen = [name for name in protocols if name != CONFIG]
+        entries.check_names(chosen, settings, also=(CONFIG,))
+        settings = entries.with_training_split(chosen, settings, values.training_split)
         folder = report_folder(values)
         make_folders(values, folder if set(protocols) - {evaluators.TASK} else None)
     restored = restore(values)
@@ -130,8 +133,8 @@ def evaluate(values: flags.FlagValues, settings: dict[str, dict[str, Any]]) -> N
                 keep=keep,
                 watch=watch,
             )
-            entries = entries_of(restored, values, protocols, settings)
-            built = [builder.build(e.name, e.section, where=e.where) for e in entries]
+            wanted = entries_of(restored, values, protocols, settings)
+            built = [builder.build(e.name, e.section, where=e.where) for e in wanted]
         metrics = evaluators.measure(built, restored.state, votes)
     if hosts.is_first():
         measured.show(Console(), title(restored, values), metrics, reports)
@@ -161,12 +164,12 @@ def splits_of(restored: Any, values: flags.FlagValues) -> Any:
         skip_bad_examples=values.skip_bad_examples or data.get("skip_bad_examples", False),
     )
     if restored.origin is None:
-        origin, training_split = pipeline.Origin(**data_flags(values)), values.training_split
+        origin = pipeline.Origin(**data_flags(values))
     else:
         moved = {} if values.source else {"data_dir": values.data_dir}
         origin = restored.origin.changed(**moved)
-        training_split = values.training_split or restored.training_split
-    return restoring.splits(restored, origin=origin, training_split=training_split, **reading)
+    split = restored.training_split
+    return restoring.splits(restored, origin=origin, training_split=split, **reading)
 
 
 def entries_of(
@@ -176,19 +179,19 @@ def entries_of(
     settings: Mapping[str, Mapping[str, Any]],
 ) -> list[Any]:
     """Each protocol on each split, and what the run's config names."""
-    from vit_jax import evaluators
+    from vit_jax.commands import entries
 
     configured = restored.config.get("evals", {})
     of_run = [entry["split"] for entry in configured.values() if "source" not in entry]
     splits = values.split or of_run or ["test"]
-    # Of a run other data is for these evaluations alone: what protocols learn from is its own.
+    # Of a run other data is for these evaluations alone, with what their protocols learn from.
     data = {} if restored.origin is None else data_flags(values)
     chosen = [name for name in protocols if name != CONFIG]
-    found = evaluators.entries(chosen, splits, settings=settings, common=data)
+    found = entries.entries(chosen, splits, settings=settings, common=data)
     if CONFIG in protocols:
         if not configured:
             raise InputError("--protocol=config: the run's config.evals is empty; allowed: others.")
-        found += [evaluators.Entry.of_config(name, entry) for name, entry in configured.items()]
+        found += [entries.Entry.of_config(name, entry) for name, entry in configured.items()]
     return found
 
 

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vit_jax.commands.progress import ImageProgress
-from vit_jax.train.console import COUNTS, coverage, value_text
+from vit_jax.train.console import coverage, value_text
+from vit_jax.train.sinks import COUNTS
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ Letters: n = examples in a base split.
 """
 
 import bisect
+import math
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -88,6 +89,33 @@ def parse(split: str) -> list[Term]:
     if not all(matches):
         raise InputError(f"Cannot read split {split!r}: {GRAMMAR}.")
     return [Term(*(group or "" for group in match.groups())) for match in matches]
+
+
+def surely_overlap(one: str, other: str) -> bool:
+    """Do two splits of one source share examples? False, too, where only its length could tell.
+
+    That is where counts meet percentages, or counts from the end others.
+    """
+    pairs = ((a, b) for a in parse(one) for b in parse(other) if a.name == b.name)
+    return any(_share_examples(*pair) for pair in pairs)
+
+
+def _share_examples(one: Term, other: Term) -> bool:
+    bounds = [bound for term in (one, other) for bound in term[1:] if bound]
+    is_percent = {bound.endswith("%") for bound in bounds}
+    if len(is_percent) > 1 or (is_percent == {False} and any(b.startswith("-") for b in bounds)):
+        return False
+    (start, stop), (begin, end) = (
+        (_place(term.start, Fraction(0)), _place(term.stop, math.inf)) for term in (one, other)
+    )
+    return max(start, begin) < min(stop, end)
+
+
+def _place(bound: str, default: Fraction | float) -> Fraction | float:
+    """A bound as a percentage or a count, from the start."""
+    if not bound:
+        return default
+    return Fraction(bound.rstrip("%")) + (100 if bound.startswith("-") else 0)
 
 
 def select(available: Mapping[str, Callable[[], Source]], split: str, *, name: str) -> Source:

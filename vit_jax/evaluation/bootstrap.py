@@ -24,6 +24,16 @@ def interval_of_mean(
     seed: int = 0,
 ) -> Interval:
     """Of the mean over examples."""
+    return interval(means_of_samples(values, num_samples=num_samples, seed=seed))
+
+
+def means_of_samples(
+    values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+    *,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = 0,
+) -> Float[np.ndarray, " samples"]:
+    """The mean of each draw of examples; other seeds draw others."""
     values, rng = np.asarray(values, np.float64), np.random.default_rng(seed)
     at_once = max(1, AT_ONCE // len(values))
     means = [
@@ -31,7 +41,7 @@ def interval_of_mean(
         .mean(axis=1)
         for done in range(0, num_samples, at_once)
     ]  # fmt: skip
-    return interval(np.concatenate(means))
+    return np.concatenate(means)
 
 
 def interval_of(
@@ -50,6 +60,6 @@ def interval_of(
 
 
 def interval(found: Float[np.ndarray, " samples"]) -> Interval:
-    """The middle `LEVEL` of what was measured; samples of which nothing could be told count not."""
+    """The middle `LEVEL` of what was measured; samples that could not be measured are left out."""
     low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))

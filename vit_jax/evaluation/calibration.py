@@ -11,7 +11,9 @@
 Temperature scaling (arXiv:1706.04599, section 4.2) divides the logits by one number, which has the
 least NLL on data that the model was not trained on; predictions stay what they are.
 
-The softmax is taken of any head, of one trained with the sigmoid loss, too. Estimates of the ECE
+The softmax is taken of any head, of one trained with the sigmoid loss, too, and over the classes
+that may be chosen (`among`), which is all of them where it is not known that some cannot occur.
+There is no interval of the temperature. Estimates of the ECE
 are biased upwards, the more so the fewer examples a bin has; so is their bootstrap.
 
 Letters: n examples; k classes; b bins.
@@ -19,6 +21,7 @@ Letters: n examples; k classes; b bins.
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Collection, Mapping
 from typing import ClassVar, NamedTuple
@@ -29,9 +32,11 @@ from jaxtyping import Bool, Float, Int
 from vit_jax import sections
 from vit_jax.analysis import classification_figures
 from vit_jax.analysis.classification_figures import Reliability
+from vit_jax.data import splits
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of, interval_of_mean
+from vit_jax.evaluation.logits import check_among, chosen, log_softmax
 from vit_jax.evaluation.protocol import (
     TEST,
     Interval,
@@ -41,6 +46,8 @@ from vit_jax.evaluation.protocol import (
     SplitOutputs,
     check_has,
 )
+
+logger = logging.getLogger(__name__)
 
 FIT = "fit"  # the role of the split that the temperature is fitted on
 AT_ONCE = 4096  # examples whose probabilities are in memory together, in float64
@@ -58,6 +65,7 @@ class Calibration(Protocol):
       binning: 'equal_width', or 'equal_mass': bins of equally many examples.
       fit: split of the training's source that the temperature is fitted on, e.g. 'train[90%:]' of
         a model that was trained on 'train[:90%]'; None for no scaling.
+      among: 'present', 'all' or None, see `logits.chosen`.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("logits",)
@@ -65,10 +73,12 @@ class Calibration(Protocol):
     bins: int = 15
     binning: str = "equal_width"
     fit: str | None = None
+    among: str | None = None
 
     def __post_init__(self):
         sections.positive_int(self.bins, "calibration.bins")
         sections.choose(BINNINGS, self.binning, where="calibration.binning")
+        check_among(self.among, where="calibration.among")
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
         found = super().requests(test, training_split)
@@ -78,6 +88,11 @@ class Calibration(Protocol):
             raise InputError(
                 f"calibration.fit is {self.fit!r}, which is scored; allowed: another split."
             )
+        if training_split is not None and splits.surely_overlap(self.fit, training_split):
+            logger.warning(
+                "calibration.fit is %r, but the model was trained on %r: of what it has seen it is "
+                "too sure, and so is the temperature.", self.fit, training_split,
+            )  # fmt: skip
         settings = EvalSettings(split=self.fit, batch_size=test.batch_size)
         return {**found, FIT: Request(settings=settings)}
 
@@ -91,12 +106,14 @@ class Calibration(Protocol):
 
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         test = outputs[TEST]
-        found = {"": self._measured(test.logits, test.label)}
+        logits = chosen(test, self.among).logits
+        found = {"": self._measured(logits, test.label)}
         fitted: dict[str, float] = {}
         if self.fit is not None:
             held_out = outputs[FIT]
-            fitted["temperature"] = temperature = fit_temperature(held_out.logits, held_out.label)
-            found["_scaled"] = self._measured(test.logits / temperature, test.label)
+            known = chosen(held_out, self.among).logits
+            fitted["temperature"] = temperature = fit_temperature(known, held_out.label)
+            found["_scaled"] = self._measured(logits / temperature, test.label)
         metrics = {f"{n}{e}": v for e, one in found.items() for n, v in one.metrics.items()}
         titles = {"": "as the model tells", "_scaled": "after temperature scaling"}
         panels = {titles[ending]: one.reliability for ending, one in found.items()}
@@ -162,12 +179,6 @@ def told_at_once(logits: Float[np.ndarray, "n k"], label: Int[np.ndarray, " n"])
         nll=-own,
         brier=(p**2).sum(axis=1) - 2 * np.exp(own) + 1,
     )
-
-
-def log_softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    """In float64."""
-    shifted = np.asarray(logits, np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def equal_width(confidence: Float[np.ndarray, " n"], bins: int) -> Float[np.ndarray, " b1"]:
@@ -238,5 +249,7 @@ def slope(logits: Float[np.ndarray, "n k"], label: Int[np.ndarray, " n"], scale:
     for i in range(0, len(label), AT_ONCE):
         rows = np.asarray(logits[i : i + AT_ONCE], np.float64)
         own = np.take_along_axis(rows, label[i : i + AT_ONCE, None], axis=1)
-        total += (np.exp(log_softmax(scale * rows)) * (rows - own)).sum()
+        p = np.exp(log_softmax(scale * rows))
+        # Minus infinity, of a class that may not be chosen, times nothing is nothing.
+        total += np.multiply(p, rows - own, where=p > 0, out=np.zeros_like(p)).sum()
     return float(total)

@@ -18,13 +18,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vit_jax import sections
 from vit_jax.analysis import classification_figures
 from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of, interval_of_mean
+from vit_jax.evaluation.logits import check_among, chosen
 from vit_jax.evaluation.protocol import TEST, Protocol, Report, SplitOutputs, check_has
 
-AMONG = ("present", "all")
 AT_ONCE = 4096  # rows of logits that are copied together
 MOST_IN_FULL = 100  # classes up to which a confusion matrix is written down
 MOST_CONFUSED = 50  # pairs of classes that are listed
@@ -38,8 +37,7 @@ class Classification(Protocol):
     that is predicted right, averaged over the classes that occur.
 
     Attributes:
-      among: 'present' chooses among the classes that can occur, 'all' among the model's; None is
-        'present' where these are known, but for several labels an example, as ReaL is published.
+      among: 'present', 'all' or None, see `logits.chosen`.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("logits",)
@@ -47,8 +45,7 @@ class Classification(Protocol):
     among: str | None = None
 
     def __post_init__(self):
-        if self.among is not None:
-            sections.choose(dict.fromkeys(AMONG), self.among, where="classification.among")
+        check_among(self.among, where="classification.among")
 
     def check(self, role: str, found: Collection[str]) -> None:
         check_has(found, "label", "labels")
@@ -58,7 +55,7 @@ class Classification(Protocol):
 
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         test = outputs[TEST]
-        logits, chosen = self._logits(test)
+        logits, number = chosen(test, self.among)
         pairs = pairs_of(test)
         counts = np.bincount(pairs.example, minlength=len(logits)) > 0
         if not counts.any():
@@ -66,7 +63,7 @@ class Classification(Protocol):
         hits = {f"top{k}": any_hits(logits, pairs, k=k) for k in (1, 5)}
         accuracy = functools.partial(mean_class_accuracy, hits["top1"], pairs)
         of_drawn = lambda drawn: accuracy(np.bincount(drawn, minlength=len(drawn)))  # noqa: E731
-        tables: dict[str, Any] = {"chosen_among": chosen, "classes": logits.shape[1]}
+        tables: dict[str, Any] = {"chosen_among": number, "classes": logits.shape[1]}
         pictures = {}
         if test.label is not None:
             predicted = ranked_first(logits)
@@ -84,19 +81,6 @@ class Classification(Protocol):
             pictures=pictures,
             scored=int(counts.sum()),
         )
-
-    def _logits(self, test: SplitOutputs) -> tuple[Float[np.ndarray, "n k"], int]:
-        """With minus infinity for classes that may not be chosen; and how many may."""
-        default = "all" if test.label is None else "present"
-        if test.present is None or (self.among or default) == "all":
-            return test.logits, test.logits.shape[1]
-        return among(test.logits, test.present), len(test.present)
-
-
-def among(logits: Float[np.ndarray, "n k"], present: Sequence[int]) -> Float[np.ndarray, "n k"]:
-    """Only these classes can be predicted."""
-    is_absent = ~np.isin(np.arange(logits.shape[1]), present)
-    return np.where(is_absent, -np.inf, logits)
 
 
 class Pairs(NamedTuple):

@@ -37,8 +37,8 @@ class OnFeatures(Protocol):
     """A protocol that learns from one split and is scored on another one.
 
     Attributes:
-      train: the split to learn from; None is the model's training split, which published weights
-        and an evaluation with a source of its own do not have.
+      train: the split to learn from, of the source that is scored; None is the model's training
+        split, which published weights and an evaluation with a source of its own do not have.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("representation",)
@@ -76,10 +76,17 @@ def check_same_classes(train: SplitOutputs, test: SplitOutputs) -> None:
 
 def examples_of(outputs: SplitOutputs) -> Examples:
     """Raises `InputError` for features that are no numbers."""
-    # Neither end of a range is finite where something in it is not; and no copy is made.
-    if not np.isfinite([outputs.representation.min(), outputs.representation.max()]).all():
-        raise InputError(f"the features of {outputs.name} are not all finite; allowed: numbers.")
+    check_finite(outputs.representation, f"the features of {outputs.name}")
     return Examples(outputs.representation, outputs.label)
+
+
+def check_finite(
+    features: Float[np.ndarray, "n r"], what: str = "representations"
+) -> Float[np.ndarray, "n r"]:
+    # Neither end of a range is finite where something in it is not; and no copy is made.
+    if features.size and not np.isfinite([features.min(), features.max()]).all():
+        raise InputError(f"{what} are not all finite; allowed: numbers.")
+    return features
 
 
 def shares_of(hits: Mapping[str, Bool[np.ndarray, " n"]]) -> dict[str, float]:

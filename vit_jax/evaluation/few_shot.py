@@ -17,19 +17,19 @@ Letters: n images; d channels of a representation; k classes.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from vit_jax import sections
 from vit_jax.errors import InputError
-from vit_jax.evaluation.features import OnFeatures, both
+from vit_jax.evaluation.bootstrap import interval_of_mean
+from vit_jax.evaluation.features import OnFeatures, both, check_finite
+from vit_jax.evaluation.linear_classifier import SMALLEST_DEVIATION, LinearClassifier
 from vit_jax.evaluation.protocol import Report, SplitOutputs
 
 BIAS = 100.0
 PENALTY = 2.0**10
-SMALLEST_DEVIATION = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,9 @@ class FewShot(OnFeatures):
 
     Metrics are 'top1_5shot', the mean over seeds, and 'top1_5shot_std', their sample standard
     deviation (over seeds - 1), where there are several.
+
+    The interval of a mean is over test images, each with its share of seeds that tell it right; the
+    deviation has none, since a bootstrap over three seeds tells nothing.
 
     Attributes:
       shots: training images of each class.
@@ -62,31 +65,20 @@ class FewShot(OnFeatures):
 
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         train, test = both(outputs)
-        found = {
-            shots: [
-                few_shot_accuracy(*train, *test, shots=shots, l2=self.l2, seed=seed)
-                for seed in range(self.seeds)
-            ]
-            for shots in self.shots
-        }
-        metrics = {}
-        for shots, values in found.items():
+        metrics, intervals, by_seed = {}, {}, {}
+        for shots in self.shots:
+            hits = np.array(
+                [
+                    few_shot_hits(*train, *test, shots=shots, l2=self.l2, seed=seed)
+                    for seed in range(self.seeds)
+                ]
+            )
+            by_seed[f"{shots}shot"] = values = hits.mean(axis=1).tolist()
             metrics[f"top1_{shots}shot"] = float(np.mean(values))
+            intervals[f"top1_{shots}shot"] = interval_of_mean(hits.mean(axis=0))
             if self.seeds > 1:
                 metrics[f"top1_{shots}shot_std"] = float(np.std(values, ddof=1))
-        tables = {"top1_by_seed": {f"{shots}shot": values for shots, values in found.items()}}
-        return Report(metrics=metrics, tables=tables)
-
-
-class LinearMap(NamedTuple):
-    """Outputs are ((x - mean) / deviation, BIAS) · weights."""
-
-    mean: Float[np.ndarray, " d"]
-    deviation: Float[np.ndarray, " d"]
-    weights: Float[np.ndarray, "d1 k"]  # the bias channel's are the last row
-
-    def __call__(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
-        return with_bias((features - self.mean) / self.deviation) @ self.weights
+        return Report(metrics=metrics, intervals=intervals, tables={"top1_by_seed": by_seed})
 
 
 def few_shot_accuracy(
@@ -99,7 +91,22 @@ def few_shot_accuracy(
     l2: float = PENALTY,
     seed: int = 0,
 ) -> float:
-    """Share of test images whose class is told right after `shots` images of each class.
+    """Share of test images whose class is told right after `shots` images of each class."""
+    given = (train_features, train_labels, test_features, test_labels)
+    return float(few_shot_hits(*given, shots=shots, l2=l2, seed=seed).mean())
+
+
+def few_shot_hits(
+    train_features: Float[np.ndarray, "n d"],
+    train_labels: Int[np.ndarray, " n"],
+    test_features: Float[np.ndarray, "m d"],
+    test_labels: Int[np.ndarray, " m"],
+    *,
+    shots: int,
+    l2: float,
+    seed: int,
+) -> Bool[np.ndarray, " m"]:
+    """Which test images are told right.
 
     Raises:
       InputError: where a class has too few training images, or a number is not finite.
@@ -108,7 +115,7 @@ def few_shot_accuracy(
     check(train_features[chosen], train_labels[chosen], test_features, test_labels, l2)
     classes, labels = np.unique(train_labels[chosen], return_inverse=True)
     found = fit(train_features[chosen], labels, num_classes=len(classes), l2=l2)
-    return float((classes[found(test_features).argmax(axis=1)] == test_labels).mean())
+    return classes[found(test_features).argmax(axis=1)] == test_labels
 
 
 def check(train_features, train_labels, test_features, test_labels, l2: float) -> None:
@@ -124,8 +131,7 @@ def check(train_features, train_labels, test_features, test_labels, l2: float) -
             "can be learned."
         )
     for name, features in (("training", train_features), ("test", test_features)):
-        if not np.isfinite(features).all():
-            raise InputError(f"the {name} features are not all finite; allowed: numbers.")
+        check_finite(features, f"the {name} features")
     if not (math.isfinite(l2) and l2 > 0):
         raise InputError(f"l2 is {l2}; allowed: a finite number above 0.")
 
@@ -152,19 +158,16 @@ def fit(
     *,
     num_classes: int,
     l2: float,
-) -> LinearMap:
-    """The exact minimum, in float64."""
+) -> LinearClassifier:
+    """The exact minimum, in float64; the weights of the constant channel are the bias."""
     features = np.asarray(features, np.float64)
     mean, deviation = features.mean(axis=0), features.std(axis=0) + SMALLEST_DEVIATION
-    x, y = with_bias((features - mean) / deviation), 2 * np.eye(num_classes)[labels] - 1
+    x = np.pad((features - mean) / deviation, ((0, 0), (0, 1)), constant_values=BIAS)
+    y = 2 * np.eye(num_classes)[labels] - 1
     n, d = x.shape
     # (xᵀx + l2)⁻¹ xᵀ y = xᵀ (x xᵀ + l2)⁻¹ y; the smaller of the two systems is solved.
     if n >= d:
         weights = np.linalg.solve(x.T @ x + l2 * np.eye(d), x.T @ y)
     else:
         weights = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(n), y)
-    return LinearMap(mean, deviation, weights)
-
-
-def with_bias(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d1"]:
-    return np.pad(features, ((0, 0), (0, 1)), constant_values=BIAS)
+    return LinearClassifier(mean, deviation, weights[:-1], BIAS * weights[-1])

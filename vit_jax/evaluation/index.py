@@ -1,8 +1,8 @@
 """An index of images by their representations: the nearest ones to a query, exactly.
 
-    index = Index(features.representation, label=features.label, class_names=names)
-    index.save("pets.npz")
-    found = Index.load("pets.npz").search(queries, 5)
+    index = Index.load("index.npz")  # which the protocol `retrieval` writes with save_index
+    found = index.search(queries, 5)
+    names = [index.class_names[k] for k in index.label[found.position[0]]]
 
 Letters: g images of the index; q queries; r channels; k neighbours.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vit_jax.errors import InputError
+from vit_jax.evaluation.features import check_finite
 from vit_jax.evaluation.nearest import Neighbours, nearest
 
 
@@ -46,15 +47,10 @@ class Index:
     def __len__(self) -> int:
         return len(self.features)
 
-    def search(
-        self, queries: Float[np.ndarray, "q r"], k: int, *, leave_one_out: bool = False
-    ) -> Neighbours:
+    def search(self, queries: Float[np.ndarray, "q r"], k: int) -> Neighbours:
         """The k nearest images to each query; of equally near ones the first of the index.
 
         Tested against scikit-learn's `NearestNeighbors(metric="cosine")`.
-
-        Args:
-          leave_one_out: the queries are the index, and none finds itself.
         """
         if k < 1:
             raise InputError(f"k is {k}; allowed: 1 to {len(self)}, the images of the index.")
@@ -63,7 +59,7 @@ class Index:
                 f"queries have {queries.shape[1]} channels; allowed: {self.features.shape[1]}, "
                 "those of the index."
             )
-        return nearest(check_finite(queries), self.features, k=k, leave_one_out=leave_one_out)
+        return nearest(check_finite(queries), self.features, k=k)
 
     def save(self, file: str | Path) -> None:
         """One .npz file."""
@@ -87,9 +83,3 @@ class Index:
             )
         names = arrays.get("class_names", np.array([], str))
         return cls(arrays["features"], label=arrays.get("label"), class_names=names.tolist())
-
-
-def check_finite(features: Float[np.ndarray, "n r"]) -> Float[np.ndarray, "n r"]:
-    if not np.isfinite(features).all():
-        raise InputError("representations are not all finite; allowed: numbers.")
-    return features

@@ -1,9 +1,10 @@
 """Linear probes: how good frozen features are for a linear classifier.
 
-Two protocols by `solver`: 'lbfgs' is CLIP's (logistic_regression.py), 'sgd' that of DINO and MoCo
-(linear_sgd.py). Either chooses one strength on a held-out part of the training examples, at random,
-and is then fitted to all of them and scored once. Held out are these from the classifier: a model
-that was trained on them with labels knows them, and its features make them look easier than others.
+Two protocols by `solver`: 'lbfgs' is CLIP's (logistic_regression.py), 'sgd' in the manner of DINO
+and MoCo, with differences that linear_sgd.py lists. Either chooses one strength on a held-out part
+of the training examples, at random, and is then fitted to all of them and scored once. The part is
+held out from the classifier alone: a model that was trained on these examples with labels knows
+them, and its features make them look easier than others.
 """
 
 import dataclasses

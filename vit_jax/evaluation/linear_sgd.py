@@ -1,11 +1,21 @@
 """A linear classifier by stochastic gradient descent: linear evaluation on frozen features.
 
-As DINO (arXiv:2104.14294, eval_linear.py) and MoCo (arXiv:1911.05722, main_lincls.py) have it:
-cross-entropy, momentum 0.9, no weight decay, 100 epochs, and a learning rate that falls to zero
-along a cosine, told for batches of 256 and scaled with the batch. They augment the images anew in
-each epoch, for which a model must run each time; here features are computed once, of images
-preprocessed as for evaluation. Theirs starts from small random weights, this from zeros, which is
-as good as any start since the loss is convex, and needs no seed.
+In the manner of DINO (arXiv:2104.14294, eval_linear.py) and MoCo (arXiv:1911.05722,
+main_lincls.py): cross-entropy, momentum 0.9, no weight decay, 100 epochs. It is neither of the two
+exactly:
+
+    here                                             there
+    features of images as for evaluation, once       images are augmented anew in each epoch
+    what the model's head reads                      DINO: class tokens of the last 4 layers (S) or
+                                                     1 layer with the mean of patches (B)
+    the rate falls along a cosine step by step       DINO: once an epoch; MoCo: to a tenth after
+                                                     60 and 80 epochs
+    rates are scaled by batch / 256                  MoCo: told for batches of 256, not scaled
+    the rate is chosen on held-out training images   it is given
+    what is told is the last epoch's accuracy        the best epoch's, by the test images
+    weights start at zero, since the loss is convex  at small random ones
+
+So its numbers compare models with each other, and with published ones roughly.
 
     velocity = 0.9 · velocity + gradient;   weights -= rate(step) · velocity
     rate(step) = learning_rate · batch / 256 · (1 + cos(π · step / num_steps)) / 2

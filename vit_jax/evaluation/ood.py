@@ -9,6 +9,7 @@ Letters: n examples; r channels; k classes.
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -26,6 +27,8 @@ from vit_jax.evaluation.features import TRAIN, OnFeatures, examples_of
 from vit_jax.evaluation.index import Index
 from vit_jax.evaluation.protocol import TEST, Report, Request, SplitOutputs
 
+logger = logging.getLogger(__name__)
+
 Score = Callable[[SplitOutputs], Float[np.ndarray, " n"]]
 
 BY_LOGITS = ("msp", "max_logit", "energy")
@@ -35,6 +38,9 @@ BY_FEATURES = ("mahalanobis", "relative_mahalanobis", "knn")  # which learn from
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutOfDistribution(OnFeatures):
     """AUROC, AUPR and FPR at 95 % TPR of several scores, for each source and on average.
+
+    Intervals are over the scored examples and those of each source; what learns from training
+    examples is fitted once.
 
     Attributes:
       out: name -> keys of `EvalSettings` of examples that are not of the model's kind; their
@@ -97,22 +103,43 @@ class OutOfDistribution(OnFeatures):
         inside = {name: rule(outputs[TEST]) for name, rule in rules.items()}
         metrics, intervals = {}, {}
         shown = {name: {"in": values} for name, values in inside.items()}
-        for source in self.out:
+        drawn = {name: [] for name in rules}
+        for number, source in enumerate(self.out):
             examples = outputs[f"out/{source}"]
             for name, rule in rules.items():
                 shown[name][source] = values = rule(examples)
                 found = separation.measure(inside[name], values)
                 key = f"{source}_{name}"
                 metrics |= {f"{key}_{measure}": value for measure, value in found.items()}
-                intervals[f"{key}_auroc"] = separation.interval_of_auroc(inside[name], values)
+                drawn[name].append(separation.samples(inside[name], values, source=number))
+                told = separation.intervals(drawn[name][-1])
+                intervals |= {f"{key}_{measure}": ends for measure, ends in told.items()}
         titles = {name: f"{name}: AUROC" for name in rules}
         for name in rules:
             for measure in separation.MEASURES:
                 values = [metrics[f"{source}_{name}_{measure}"] for source in self.out]
                 metrics[f"{name}_{measure}"] = float(np.mean(values))
+            told = separation.intervals(np.mean(drawn[name], axis=0))
+            intervals |= {f"{name}_{measure}": ends for measure, ends in told.items()}
             titles[name] += f" {metrics[f'{name}_auroc']:.3f}"
         picture = partial(draw_scores, shown, titles=titles)
-        return Report(metrics=metrics, intervals=intervals, pictures={"scores.png": picture})
+        return Report(
+            metrics=metrics,
+            intervals=intervals,
+            tables=self._notes(outputs),
+            pictures={"scores.png": picture},
+        )
+
+    def _notes(self, outputs: Mapping[str, SplitOutputs]) -> dict[str, str]:
+        """What the scores lack; told once more where a person looks."""
+        if not any(name.endswith("mahalanobis") for name in self.scores):
+            return {}
+        train = outputs[TRAIN]
+        note = scores.lack_of_examples(train.label, train.representation.shape[1])
+        if note is None:
+            return {}
+        logger.warning("ood: %s.", note)
+        return {"mahalanobis": note}
 
     def _rules(self, outputs: Mapping[str, SplitOutputs]) -> dict[str, Score]:
         """What gives each score; fitted where it has to be."""

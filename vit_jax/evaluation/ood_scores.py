@@ -3,9 +3,13 @@
     max_probability   the largest probability (arXiv:1610.02136)
     max_logit         the largest logit (arXiv:1911.11132)
     energy            T log sum exp(logit / T), the negative energy (arXiv:2010.03759)
-    Gaussians         minus the Mahalanobis distance to the nearest class (arXiv:1807.03888), or how
-                      much that exceeds the distance to all training examples (arXiv:2106.09022)
+    Gaussians         minus the squared Mahalanobis distance to the nearest class mean
+                      (arXiv:1807.03888); or the squared distance to the mean of all training
+                      examples less the one to the nearest class mean (arXiv:2106.09022)
     nearness          minus the distance to the k-th nearest training example (arXiv:2204.06507)
+
+Of arXiv:1807.03888 this is the score of the last layer alone, of what the head reads: without the
+noise added to inputs there, and without its ensemble over layers.
 
 Letters: n examples; k classes (in `nearness` neighbours); r channels; c classes that occur.
 """
@@ -16,15 +20,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vit_jax.errors import InputError
-from vit_jax.evaluation.index import Index, check_finite
+from vit_jax.evaluation.features import check_finite
+from vit_jax.evaluation.index import Index
+from vit_jax.evaluation.logits import log_softmax, log_sum_exp
 
 AT_ONCE = 2**15  # examples that are in memory in double precision together
 
 
 def max_probability(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
     """Tested against SciPy's `softmax`."""
-    shifted = np.asarray(logits, np.float64) - logits.max(axis=1, keepdims=True)
-    return 1 / np.exp(shifted).sum(axis=1)
+    return np.exp(log_softmax(logits).max(axis=1))
 
 
 def max_logit(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
@@ -34,9 +39,7 @@ def max_logit(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
 
 def energy(logits: Float[np.ndarray, "n k"], *, temperature: float) -> Float[np.ndarray, " n"]:
     """Tested against SciPy's `logsumexp`."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    largest = scaled.max(axis=1)
-    return temperature * (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1)))
+    return temperature * log_sum_exp(np.asarray(logits, np.float64) / temperature)
 
 
 class Gaussian(NamedTuple):
@@ -81,6 +84,17 @@ def fit_gaussians(features: Float[np.ndarray, "n r"], label: Int[np.ndarray, " n
     return Gaussians(
         _gaussian(features, own, count=len(present)),
         _gaussian(features, np.zeros_like(own), count=1),
+    )
+
+
+def lack_of_examples(label: Int[np.ndarray, " n"], channels: int) -> str | None:
+    """Why a tied covariance is not known in all directions; None where it can be."""
+    classes = len(np.unique(label))
+    if (left := len(label) - classes) >= channels:
+        return None
+    return (
+        f"{len(label)} training examples of {classes} classes tell the covariance in {left} of "
+        f"{channels} directions at most: Mahalanobis distances leave out the others"
     )
 
 

@@ -78,7 +78,8 @@ class Interval(NamedTuple):
     high: float
 
 
-class Report(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
     """What a protocol has found.
 
     Attributes:
@@ -86,16 +87,18 @@ class Report(NamedTuple):
       intervals: of some of the metrics.
       tables: what JSON can hold: per-class numbers, a confusion matrix.
       pictures: file name ending in .png -> what draws it there.
+      files: other file names -> what writes them there.
       scored: examples that count; None for all that could be read.
       about: filled in by who runs the protocol: the step, the data, counts, settings.
     """
 
     metrics: dict[str, float]
-    intervals: dict[str, Interval] = {}  # noqa: RUF012
-    tables: dict[str, Any] = {}  # noqa: RUF012
-    pictures: dict[str, Callable[[Path], None]] = {}  # noqa: RUF012
+    intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    tables: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pictures: dict[str, Callable[[Path], None]] = dataclasses.field(default_factory=dict)
+    files: dict[str, Callable[[Path], None]] = dataclasses.field(default_factory=dict)
     scored: int | None = None
-    about: dict[str, Any] = {}  # noqa: RUF012
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,10 @@ Recall@k is that of metric learning (Jégou et al. 2011; arXiv:1511.06452): the 
 with at least one relevant image among the k nearest, not the share of relevant images found. MAP@R
 is of arXiv:2003.08505.
 
+Average precision needs the whole ranking of the gallery, which is what `rankings` makes, on the
+host and in double precision; nearest.py, which keeps the k nearest alone, could not. Recall, MAP@R
+and the contact sheet are read off the same rankings, so that they agree to the last neighbour.
+
 Letters: q queries; g images of the gallery; r channels; k neighbours.
 """
 
@@ -45,12 +49,14 @@ class Retrieval(Protocol):
         scored split itself.
       at: the numbers k of neighbours.
       sheet: queries on the contact sheet.
+      save_index: writes index.npz of the gallery beside the report, see index.py.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("representation",)
     gallery: Mapping[str, Any] | None = None
     at: tuple[int, ...] = (1, 5, 10)
     sheet: int = 8
+    save_index: bool = False
 
     def __post_init__(self):
         if not self.at or min(self.at) < 1:
@@ -100,6 +106,7 @@ class Retrieval(Protocol):
             metrics={name: float(x.mean()) for name, x in values.items()},
             intervals={name: interval_of_mean(x) for name, x in values.items()},
             pictures={"neighbours.png": draw} if self.sheet else {},
+            files={"index.npz": index_of(gallery).save} if self.save_index else {},
             scored=int(counts.sum()),
         )
 
@@ -139,7 +146,8 @@ def score(
     """
     recall: dict[int, list[np.ndarray]] = {k: [] for k in at}
     precision, at_r, relevant = [], [], []
-    for rows, order in rankings(queries.features, gallery.features, is_own=is_own, at_once=at_once):
+    own = np.arange(len(queries.label)) if is_own else None
+    for rows, order in rankings(queries.features, gallery.features, own=own, at_once=at_once):
         is_hit = gallery.label[order] == queries.label[rows, None]
         for k, found in recall.items():
             found.append(is_hit[:, :k].any(axis=1))
@@ -156,7 +164,7 @@ def rankings(
     queries: Float[np.ndarray, "q r"],
     gallery: Float[np.ndarray, "g r"],
     *,
-    is_own: bool,
+    own: Int[np.ndarray, " q"] | None = None,
     at_once: int = AT_ONCE,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Some queries at a time, and positions in the gallery, the nearest first, int[some, g].
@@ -164,16 +172,19 @@ def rankings(
     Cosines are computed in double precision and compared in single, so that rounding, which may
     differ with the number of queries, does not part images that are the same: these come in the
     order of the gallery.
+
+    Args:
+      own: each query's position in the gallery, where it is left out; None where it is not there.
     """
     asked, known = (normalised(x).astype(np.float64) for x in (queries, gallery))
     step = max(1, at_once // len(known))
     for start in range(0, len(asked), step):
         rows = slice(start, min(start + step, len(asked)))
         similarity = (asked[rows] @ known.T).astype(np.float32)
-        if is_own:  # the last one, and left out
-            similarity[np.arange(len(similarity)), np.arange(rows.start, rows.stop)] = -np.inf
+        if own is not None:  # the last one, and left out
+            similarity[np.arange(len(similarity)), own[rows]] = -np.inf
         order = most_similar_first(similarity)
-        yield rows, order[:, :-1] if is_own else order
+        yield rows, order if own is None else order[:, :-1]
 
 
 def most_similar_first(similarity: Float32[np.ndarray, "q g"]) -> Int[np.ndarray, "q g"]:
@@ -221,17 +232,19 @@ def check(queries: SplitOutputs, gallery: SplitOutputs) -> None:
         raise InputError(f"{queries.name} has 1 example; allowed: two or more, or a gallery.")
 
 
+def index_of(gallery: SplitOutputs) -> Index:
+    return Index(gallery.representation, label=gallery.label, class_names=gallery.class_names)
+
+
 def draw_sheet(
     queries: SplitOutputs, gallery: SplitOutputs, target: Path, *, count: int, is_own: bool
 ) -> None:
     """Queries from all over the split, each with its nearest neighbours."""
     rows = np.unique(np.linspace(0, len(queries.index) - 1, count).astype(int))
-    asked = queries.representation[rows]
-    columns = min(SHEET_COLUMNS, len(gallery.index) - is_own)
-    found = Index(gallery.representation).search(asked, columns + is_own).position
+    asked, own = queries.representation[rows], rows if is_own else None
+    parts = [order for _, order in rankings(asked, gallery.representation, own=own)]
     answers = []
-    for row, near in zip(rows, found, strict=True):
-        kept = near[near != row][:columns] if is_own else near
+    for row, kept in zip(rows, np.concatenate(parts)[:, :SHEET_COLUMNS], strict=True):
         answers.append(
             Answer(
                 query=queries.images(queries.index[[row]].tolist())[0],

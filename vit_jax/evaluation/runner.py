@@ -145,7 +145,7 @@ class ProtocolEvaluator(Scheduled):
         counts["scored"] = read if report.scored is None else report.scored
         about = {"step": int(state.step), "scored": counts["scored"], "splits": seen}
         about["settings"] = dataclasses.asdict(self.protocol)
-        self.keep(self.name, report._replace(about=about))
+        self.keep(self.name, dataclasses.replace(report, about=about))
         return {f"{self.name}/{name}": value for name, value in (report.metrics | counts).items()}
 
     def _comes(self, step: int) -> bool:

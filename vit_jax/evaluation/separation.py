@@ -28,52 +28,42 @@ def measure(inside: Float[np.ndarray, " n"], outside: Float[np.ndarray, " m"]) -
     for values in (inside, outside):
         if not len(values) or not np.isfinite(values).all():
             raise InputError("scores are missing or not all finite; allowed: numbers.")
-    found = (
-        auroc(inside, outside),
-        average_precision(inside, outside),
-        average_precision(-outside, -inside),
-        false_positive_rate(inside, outside),
-    )
-    return dict(zip(MEASURES, found, strict=True))
+    return dict(zip(MEASURES, _measured(*_counts(inside, outside)), strict=True))
 
 
 def auroc(inside: Float[np.ndarray, " n"], outside: Float[np.ndarray, " m"]) -> float:
     """Tested against scikit-learn's `roc_auc_score`."""
-    return _auroc_of_counts(*_counts(inside, outside))
+    return _auroc(*_counts(inside, outside))
 
 
-def average_precision(inside: Float[np.ndarray, " n"], outside: Float[np.ndarray, " m"]) -> float:
-    """Over thresholds, precision times what recall they add; tested against scikit-learn's
-    `average_precision_score`."""
-    positive, negative = (counts[::-1] for counts in _counts(inside, outside))
-    hits = positive.cumsum()
-    precision = hits / (hits + negative.cumsum())
-    return float((precision * positive).sum() / positive.sum())
-
-
-def false_positive_rate(inside: Float[np.ndarray, " n"], outside: Float[np.ndarray, " m"]) -> float:
-    """At the highest threshold that 95 % of the inside reach; tested against scikit-learn's
-    `roc_curve`."""
-    # Ranks are whole: without rounding first, 0.95 of twenty would be more than nineteen.
-    needed = math.ceil(round(TRUE_POSITIVE_RATE * len(inside), 6))
-    threshold = np.sort(inside)[len(inside) - needed]
-    return float((outside >= threshold).mean())
-
-
-def interval_of_auroc(
+def samples(
     inside: Float[np.ndarray, " n"],
     outside: Float[np.ndarray, " m"],
     *,
     num_samples: int = NUM_SAMPLES,
     seed: int = 0,
-) -> Interval:
-    """By bootstrap over both groups; scores are ranked once, and then only counted."""
-    rng, (*groups, size) = np.random.default_rng(seed), _places(inside, outside)
-    found = []
+    source: int = 0,
+) -> Float[np.ndarray, "samples 4"]:
+    """`MEASURES` of each draw of both groups; scores are ranked once, and then only counted.
+
+    Args:
+      source: number of what is out; the draws of what is in are the same for all of them, so that
+        their means can be told, too.
+    """
+    draw_in, draw_out = np.random.default_rng(seed), np.random.default_rng((seed, source))
+    (*groups, size), found = _places(inside, outside), []
     for _ in range(num_samples):
-        drawn = (group[rng.integers(len(group), size=len(group))] for group in groups)
-        found.append(_auroc_of_counts(*(np.bincount(group, minlength=size) for group in drawn)))
-    return interval(np.asarray(found))
+        drawn = (
+            group[rng.integers(len(group), size=len(group))]
+            for group, rng in zip(groups, (draw_in, draw_out), strict=True)
+        )
+        found.append(_measured(*(np.bincount(group, minlength=size) for group in drawn)))
+    return np.asarray(found)
+
+
+def intervals(found: Float[np.ndarray, "samples 4"]) -> dict[str, Interval]:
+    """Of all of `MEASURES`."""
+    return {name: interval(found[:, i]) for i, name in enumerate(MEASURES)}
 
 
 def _places(inside, outside) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"], int]:
@@ -88,7 +78,36 @@ def _counts(inside, outside) -> tuple[Int[np.ndarray, " u"], Int[np.ndarray, " u
     return tuple(np.bincount(group, minlength=size) for group in groups)
 
 
-def _auroc_of_counts(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Of what `_counts` gives."""
+# Of what `_counts` gives:
+
+
+def _measured(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float, float, float]:
+    return (
+        _auroc(inside, outside),
+        _average_precision(inside[::-1], outside[::-1]),
+        _average_precision(outside, inside),
+        _false_positive_rate(inside, outside),
+    )
+
+
+def _auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     below = outside.cumsum() - outside
     return float((inside * (below + outside / 2)).sum() / (inside.sum() * outside.sum()))
+
+
+def _average_precision(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Over thresholds, precision times what recall they add; tested against scikit-learn's
+    `average_precision_score`."""
+    hits = positive.cumsum()
+    precision = hits / np.maximum(hits + negative.cumsum(), 1)  # a draw may begin with nothing
+    return float((precision * positive).sum() / hits[-1])
+
+
+def _false_positive_rate(inside: np.ndarray, outside: np.ndarray) -> float:
+    """At the highest threshold that 95 % of the inside reach; tested against scikit-learn's
+    `roc_curve`."""
+    below, total = inside.cumsum(), inside.sum()
+    # Ranks are whole: without rounding first, 0.95 of twenty would be more than nineteen.
+    needed = math.ceil(round(TRUE_POSITIVE_RATE * total, 6))
+    threshold = np.searchsorted(below, total - needed, side="right")
+    return float(outside[threshold:].sum() / outside.sum())

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from vit_jax import sections
 from vit_jax.core import Batch, TrainState, Tree
 from vit_jax.evaluation.bootstrap import interval_of
-from vit_jax.evaluation.protocol import Report
+from vit_jax.evaluation.protocol import Interval, Report
 from vit_jax.evaluation.runner import Scheduled
 
 
@@ -110,7 +110,7 @@ class ThroughputEvaluator(Scheduled):
             yield self.settings.calls * self.batch_size / (self.clock() - began)
 
     def _with_data(self, state: TrainState) -> Iterator[float]:
-        """The same; the split is begun anew as often as needed, and padding counts not."""
+        """The same; the split is begun anew as often as needed, and padding does not count."""
         sizes, batches = itertools.cycle(self._sizes()), self._endless()
         while True:
             began, number = self.clock(), 0
@@ -133,6 +133,8 @@ class ThroughputEvaluator(Scheduled):
         intervals = {name: interval_of(np.median, values) for name, values in rates.items()}
         if self.mfu_of_one is not None:
             metrics["mfu"] = metrics["images_per_second"] * self.mfu_of_one
+            ends = (x * self.mfu_of_one for x in intervals["images_per_second"])
+            intervals["mfu"] = Interval(*ends)
         device = jax.devices()[0]
         about = {
             "step": int(state.step),

@@ -6,8 +6,10 @@ no substitutes for each other; fine-tuning one of these tasks is a run of its ow
 `train --config=configs/finetune.py:B16,vtab:dtd`.
 
 vtab.py lists the tasks; `entries` adds others, or stands in for a listed one of the same name.
-Metrics are top-1 accuracies: of each task, of each group (a mean over its tasks), 'mean_of_tasks',
-'mean_of_groups', and 'vtab', the mean over tasks, only where these are the nineteen of VTAB.
+Metrics are top-1 accuracies: 'dtd_top1' of a task, 'natural_top1' of a group (a mean over its
+tasks), 'mean_of_tasks_top1', 'mean_of_groups_top1', and 'vtab', the mean over tasks, only where
+these are the nineteen of VTAB. Intervals are over test images, drawn for each task by itself; two
+tasks that share their images, as smallNORB's do, are taken for independent in those of means.
 """
 
 import dataclasses
@@ -21,12 +23,12 @@ from vit_jax import sections
 from vit_jax.data.pipeline import EvalSettings, Origin
 from vit_jax.errors import InputError
 from vit_jax.evaluation import few_shot, vtab
+from vit_jax.evaluation.bootstrap import interval, means_of_samples
 from vit_jax.evaluation.classification import top_k_hits
 from vit_jax.evaluation.features import (
     Examples,
     check_same_classes,
     examples_of,
-    intervals_of,
     shares_of,
 )
 from vit_jax.evaluation.linear_classifier import choose_and_fit, hold_out
@@ -35,6 +37,7 @@ from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOu
 from vit_jax.evaluation.vtab import TransferTask
 
 ROLES = ("train", "validation", TEST)
+MEANS = ("mean_of_tasks", "mean_of_groups")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,12 +96,13 @@ class Transfer(Protocol):
         return found
 
     def metric_names(self) -> list[str]:
-        means = ["mean_of_tasks", "mean_of_groups"]
+        means = [f"{name}_top1" for name in MEANS]
         if self.skip_missing:  # which will be there is known only when they were opened
             return means
         suite = self.suite()
         groups = dict.fromkeys(task.group for task in suite.values())
-        return [*suite, *groups, *means] + (["vtab"] if set(suite) == set(vtab.NAMES) else [])
+        names = [f"{name}_top1" for name in (*suite, *groups)]
+        return names + means + (["vtab"] if set(suite) == set(vtab.NAMES) else [])
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
         del training_split
@@ -128,19 +132,23 @@ class Transfer(Protocol):
         hits, strengths = {}, {}
         for task in tasks:
             hits[task.name], strengths[task.name] = self._learn(task, outputs, roles)
-        top1 = shares_of(hits)
-        left_out = [name for name in suite if name not in top1]
-        is_vtab = set(top1) == set(vtab.NAMES)
-        means = means_of(top1, {task.name: task.group for task in tasks})
-        if is_vtab:
-            means["vtab"] = means["mean_of_tasks"]
+        is_vtab = set(hits) == set(vtab.NAMES)
+        groups = {task.name: task.group for task in tasks}
+        top1 = with_means(shares_of(hits), groups, is_vtab=is_vtab)
+        # Seeds of their own: tasks of as many images would otherwise draw the same places.
+        drawn = {name: means_of_samples(hit, seed=i) for i, (name, hit) in enumerate(hits.items())}
+        drawn = with_means(drawn, groups, is_vtab=is_vtab)
         tables = {
             "of": "VTAB-1k, frozen features" if is_vtab else "a suite of tasks that is not VTAB",
-            "left_out": left_out,
+            "left_out": [name for name in suite if name not in hits],
             "chosen_l2": strengths,
-            "groups": {task.name: task.group for task in tasks},
+            "groups": groups,
         }
-        return Report(metrics=top1 | means, intervals=intervals_of(hits), tables=tables)
+        return Report(
+            metrics={name: float(value) for name, value in top1.items()},
+            intervals={name: interval(values) for name, values in drawn.items()},
+            tables=tables,
+        )
 
     def _learn(
         self, task: TransferTask, outputs: Mapping[str, SplitOutputs], roles: set[str]
@@ -207,14 +215,22 @@ def settings_of(task: TransferTask, role: str, test: EvalSettings) -> EvalSettin
     )
 
 
-def means_of(top1: Mapping[str, float], group_of: Mapping[str, str]) -> dict[str, float]:
-    """Of each group, over all tasks, and over the groups' means."""
+def with_means(
+    top1: Mapping[str, Any], group_of: Mapping[str, str], *, is_vtab: bool = False
+) -> dict[str, Any]:
+    """Metrics: of each task, of each group, over all tasks, and over the groups' means.
+
+    Args:
+      top1: task -> its accuracy, or an array of accuracies.
+    """
     groups = {
-        group: float(np.mean([top1[name] for name in top1 if group_of[name] == group]))
+        group: np.mean([top1[name] for name in top1 if group_of[name] == group], axis=0)
         for group in dict.fromkeys(group_of.values())
     }
-    over_tasks, over_groups = np.mean(list(top1.values())), np.mean(list(groups.values()))
-    return groups | {"mean_of_tasks": float(over_tasks), "mean_of_groups": float(over_groups)}
+    means = [np.mean(list(values.values()), axis=0) for values in (top1, groups)]
+    found = {**top1, **groups, **dict(zip(MEANS, means, strict=True))}
+    found = {f"{name}_top1": value for name, value in found.items()}
+    return found | ({"vtab": means[0]} if is_vtab else {})
 
 
 def check_names(entries: Sequence[TransferTask], suite: Mapping[str, TransferTask]) -> None:
@@ -222,7 +238,7 @@ def check_names(entries: Sequence[TransferTask], suite: Mapping[str, TransferTas
     if not suite:
         raise InputError("a transfer has no task; allowed: tasks or entries.")
     names = [task.name for task in entries]
-    taken = {task.group for task in suite.values()} | {"mean_of_tasks", "mean_of_groups", "vtab"}
+    taken = {task.group for task in suite.values()} | {*MEANS, "vtab"}
     for name in names:
         if names.count(name) > 1 or name in taken:
             raise InputError(

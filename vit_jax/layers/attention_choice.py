@@ -6,17 +6,21 @@ no GPU was at hand. `experiments/throughput` is where they are to be measured.
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+logger = logging.getLogger(__name__)
 
 # cuDNN's flash attention, by what a device's name holds: Hopper and later, Ampere and Ada.
 LARGE_HEADS = ("H100", "H200", "H800", "H20", "B100", "B200", "B300")
 SMALL_HEADS = ("A100", "A800", "A10", "A30", "A40", "A6000", "L4", "GeForce RTX 30")
 SMALL_HEADS += ("L20", "GeForce RTX 40")
 MANY_KEYS = 256
+KERNEL = "attention_implementation"  # a key of models
 
 
 class Case(NamedTuple):
@@ -115,6 +119,32 @@ def cudnn_problem(case: Case) -> str | None:
     if case.has_mask and case.train and any(length % 2 for length in lengths):
         return f"with a mask the lengths are {lengths}; allowed: even ones"
     return None
+
+
+def backend_problem(implementation: str, backend: str) -> str | None:
+    """Why a kernel is not for this backend, whatever the shapes; None where it is.
+
+    Pallas' interpreter would run this project's own on a CPU, but for tests alone.
+    """
+    if implementation == "cudnn" and backend != "gpu":
+        return f"cuDNN does not run on the backend {backend!r}"
+    if implementation == "pallas" and backend == "cpu":
+        return "on a CPU Pallas interprets its kernel"
+    return None
+
+
+def runnable(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A config's section with 'auto' for every `attention_implementation` not of this backend.
+
+    For models that are used where they were not trained: all kernels compute the same. Trainings
+    take a config at its word.
+    """
+    found = {k: runnable(v) if isinstance(v, Mapping) else v for k, v in section.items()}
+    name = str(found.get(KERNEL))
+    if problem := backend_problem(name, jax.default_backend()):
+        logger.warning("%s is 'auto' in place of %r: %s.", KERNEL, name, problem)
+        found[KERNEL] = "auto"
+    return found
 
 
 def case_of(

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from rich import progress
 from rich.console import Console
 
-COUNTS = ("scored", "examples", "unreadable")  # of an evaluation, beside its metrics
-# Metrics that are shares of something, from 0 to 1, wherever in their name they say so.
+from vit_jax.train.sinks import COUNTS
+
+# Metrics that are shares of something, from 0 to 1, wherever in their name they say so. Of an error
+# only that of a classification, since others have units.
 SHARE = re.compile(
-    r"(?:^|_)(?:top\d+|accuracy|error|precision|recall|f1|ece|auroc|aupr|fpr\d*|map|mfu|\d+_?shots?)"
-    r"(?:_|$)"
+    r"(?:^|_)(?:top\d+|accuracy|precision|recall|f1|ece|auroc|aupr|fpr\d*|map|mfu)(?:_|$)"
+    r"|^(?:vtab|corrupted_error|relative_error)$"
 )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from vit_jax.errors import InputError
 
+COUNTS = ("scored", "examples", "unreadable")  # of an evaluation, beside its metrics
+
 
 @runtime_checkable
 class Sink(Protocol):

@@ -13,6 +13,7 @@ from flax import traverse_util
 from vit_jax import models
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
+from vit_jax.layers.attention_choice import runnable
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.weights import big_vision, google_families, huggingface, huggingface_processor, timm
 from vit_jax.weights.files import read_arrays
@@ -162,7 +163,7 @@ def _read_run(path: Path) -> Source:
     checkpointer.close()
     params = state.get("ema_params") or state["params"]
     arrays = traverse_util.flatten_dict(params, sep="/")
-    model = dict(card["config"]["task"]["model"])
+    model = runnable(card["config"]["task"]["model"])
     return Source(
         table=Table(family="vit_jax", rules=tuple(Rule(name, name) for name in arrays)),
         arrays=arrays,
