@@ -58,3 +58,9 @@ def test_filters_of_any_channels_and_similarities_of_any_grid_are_drawn(tmp_path
         similarity = np.clip(rng.normal(size=(*grid, *grid)), -1, 1)
         attention_figures.draw_position_similarity(similarity, tmp_path / "b.png")
         assert pixels(tmp_path / "b.png").std() > 20
+
+
+def test_distances_of_a_single_patch_are_drawn_without_a_warning(tmp_path, recwarn):
+    target = tmp_path / "distances.png"
+    attention_figures.draw_attention_distances({"": np.zeros((2, 3))}, target, uniform={"": 0.0})
+    assert pixels(target).std() > 0 and not recwarn.list

@@ -83,6 +83,8 @@ def neighbour_contrast(similarity: Float[np.ndarray, "h w h w"]) -> float:
     """
     along_rows, along_columns = _steps(similarity.shape[:2])
     steps = along_rows + along_columns
+    if not steps.any():
+        raise InputError("the grid is 1x1; allowed: two patches or more.")
     return float(similarity[steps == 1].mean() - similarity[steps >= steps.max() / 2].mean())
 
 
