@@ -235,3 +235,16 @@ def test_a_patch_of_a_hybrid_is_as_large_as_its_stem_makes_it():
     assert pixels_of_patch(vit.build(**TINY)) == (4, 4)
     hybrid = vit.build(**{**TINY, "patch_size": (1, 2)}, stem="conv_1gf")
     assert pixels_of_patch(hybrid) == (16, 32)
+
+
+def test_no_layers_have_no_rollout():
+    with pytest.raises(InputError, match="maps of 0 layers; allowed: 1 or more"):
+        attention_rollout(np.zeros((0, 1, 2, 5, 5)))
+
+
+def test_a_head_that_looks_at_no_patch_has_no_distance(recwarn):
+    maps = random_maps(1, 1, 2, 5)
+    maps = np.array(maps)
+    maps[0, 0, 0, 2] = np.eye(5)[0]  # all on the token in front
+    found = attention_distance(maps, (2, 2), (4, 4), num_prefix=1)
+    assert np.isnan(found[0, 0]) and np.isfinite(found[0, 1]) and not recwarn.list

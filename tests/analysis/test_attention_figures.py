@@ -1,6 +1,7 @@
 """Pictures show what they are given, at its place."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from vit_jax.analysis import attention_figures, figures
@@ -58,3 +59,10 @@ def test_filters_of_any_channels_and_similarities_of_any_grid_are_drawn(tmp_path
         similarity = np.clip(rng.normal(size=(*grid, *grid)), -1, 1)
         attention_figures.draw_position_similarity(similarity, tmp_path / "b.png")
         assert pixels(tmp_path / "b.png").std() > 20
+
+
+@pytest.mark.parametrize("distance, uniform", [(0.0, 0.0), (np.nan, 3.0)])
+def test_distances_of_one_patch_or_of_nothing_are_drawn(distance, uniform, tmp_path, recwarn):
+    target, given = tmp_path / "distances.png", {"": np.full((2, 3), distance)}
+    attention_figures.draw_attention_distances(given, target, uniform={"": uniform})
+    assert pixels(target).std() > 0 and not recwarn.list

@@ -114,6 +114,17 @@ def test_contrasts_are_of_what_they_say():
     assert axis_contrast(constant) == neighbour_contrast(constant) == 0
 
 
+def test_filters_that_are_not_finite_are_refused():
+    kernel = np.full((2, 2, 3, 8), np.nan)
+    with pytest.raises(InputError, match="patch_embedding has numbers that are not finite"):
+        patch_filters({"params": {"patch_embedding": {"kernel": kernel}}})
+
+
+def test_a_single_patch_has_no_neighbours():
+    with pytest.raises(InputError, match="grid is 1x1; allowed: two patches"):
+        neighbour_contrast(np.ones((1, 1, 1, 1)))
+
+
 def test_a_line_has_no_rows_and_columns_to_compare():
     with pytest.raises(InputError, match="grid is 1x4; allowed"):
         axis_contrast(np.ones((1, 4, 1, 4)))

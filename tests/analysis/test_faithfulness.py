@@ -135,3 +135,11 @@ def test_where_chance_loses_nothing_there_is_no_gain_to_tell():
         found = gain(np.array([0.1, 0.2]), np.zeros(2))
     assert np.isnan(found.mean) and np.isnan(found.error)
     assert f"{gain(np.array([0.1, 0.3]), np.ones(2)):.2f}" == "0.80 ± 0.10"
+
+
+def test_nothing_is_neither_gained_nor_ranked():
+    for loss, by_chance in ((np.zeros(0), np.zeros(0)), (np.ones(2), np.ones(3))):
+        with pytest.raises(InputError, match="allowed: of the same, one or more"):
+            gain(loss, by_chance)
+    with pytest.raises(InputError, match="relevance has 1 NaN of 6; allowed: numbers"):
+        rank_cells(np.array([[[0, 1, np.nan], [3, 4, 5]]]))

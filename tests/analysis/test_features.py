@@ -143,10 +143,43 @@ def test_umap_keeps_clusters_together():
 
 
 def test_maps_refuse_what_they_cannot_do(monkeypatch):
-    with pytest.raises(InputError, match="4 examples; allowed: 5 or more"):
+    with pytest.raises(InputError, match="4 examples with 3 features; allowed: 5 or more"):
         features.project(np.ones((4, 3)), "tsne")
+    with pytest.raises(InputError, match="9 examples with 1 features; .* 2 or more"):
+        features.project(np.arange(9.0)[:, None], "tsne")
     with pytest.raises(InputError, match="method is 'tsnee'"):
         features.project(np.ones((9, 3)), "tsnee")
     monkeypatch.setitem(sys.modules, "umap", None)  # as if it were not installed
     with pytest.raises(InputError, match=r"umap-learn, which is not installed; allowed"):
-        features.project(np.ones((9, 3)), "umap")
+        features.project(np.eye(9), "umap")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(bad):
+    x = normal(2, 3, 3, 4)
+    x = np.array(x)
+    x[0, 1] = bad
+    with pytest.raises(InputError, match="12 of 72 numbers that are not finite"):
+        features.feature_colours(x)
+    with pytest.raises(InputError, match="12 of 72 numbers that are not finite"):
+        features.project(x.reshape(18, 4), "tsne")
+
+
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_what_does_not_vary_has_no_map(method):
+    """Before it was refused, scikit-learn's t-SNE ended the process."""
+    with pytest.raises(InputError, match="features of 20 examples are all the same"):
+        features.project(np.full((20, 3), 0.1), method)
+
+
+@pytest.mark.parametrize("scale, place", [(1e30, 0), (1e-30, 0), (1e-3, 1e6)])
+def test_maps_ask_for_neither_scale_nor_place(scale, place):
+    """Other places of the examples, as rounding differs, but in the same clusters."""
+    rng = np.random.default_rng(0)
+    kinds = np.repeat(np.arange(2), 6)
+    x = 20 * rng.normal(size=(2, 4))[kinds] + rng.normal(size=(12, 4))
+    places = features.project(scale * x + place, "tsne")
+    assert np.isfinite(places).all()
+    distances = np.linalg.norm(places[:, None] - places, axis=-1)
+    is_same = kinds[:, None] == kinds
+    assert distances[is_same].mean() < distances[~is_same].mean()

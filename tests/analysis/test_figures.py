@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.analysis.figures import draw_class_histogram, draw_curves, draw_predictions
+from vit_jax.analysis.figures import (
+    draw_class_histogram,
+    draw_curves,
+    draw_predictions,
+    new_figure,
+)
 
 
 def write_metrics(path, rows):
@@ -92,3 +97,20 @@ def test_class_histogram_shows_the_counts(classes, tmp_path):
         draws.append(pixels(tmp_path / "a.png"))
     assert draws[0].std() > 5 and draws[0].shape == draws[1].shape
     assert (draws[0] != draws[1]).any()
+
+
+@pytest.mark.parametrize("name", ["$x_{y$.png", "a$b$c", "\\frac$", "caf\udce9.png"])
+def test_names_are_drawn_as_they_are(name, tmp_path):
+    """As a title, at an axis and in a legend; mathematics would raise, or show other letters."""
+    figure = new_figure(4, 3)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [1, 1000], label=name)
+    axes.set(title=name, yscale="log")
+    axes.set_xticks([0, 1], [name, "b"])
+    axes.legend()
+    figure.savefig(tmp_path / "figure.png")
+    texts = [axes.title, axes.get_legend().get_texts()[0], axes.get_xticklabels()[0]]
+    shown = name.replace("\udce9", "?")
+    assert [(text.get_text(), text.get_parse_math()) for text in texts] == 3 * [(shown, False)]
+    powers = axes.get_yticklabels()
+    assert powers and all(text.get_parse_math() for text in powers)

@@ -87,8 +87,11 @@ def test_unbiased_estimates_of_unlike_features_are_near_zero():
     assert abs(linear_cka(first, second, batch_size=50)) < 0.05
 
 
-def test_what_does_not_vary_is_like_nothing():
-    found = linear_cka([np.ones((N, 3)), *layers(4)], layers(5))
+@pytest.mark.parametrize("value", [1, 0.1, 1e6 / 3, -1e-3])
+@pytest.mark.parametrize("batch_size", [None, 6])
+def test_what_does_not_vary_is_like_nothing(value, batch_size):
+    """Also where the mean of equal numbers is not that number, by rounding."""
+    found = linear_cka([np.full((N, 3), value), *layers(4)], layers(5), batch_size=batch_size)
     assert np.isnan(found[0, 0]) and np.isfinite(found[1, 0])
 
 

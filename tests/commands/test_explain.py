@@ -104,16 +104,21 @@ def test_a_browser_shows_all_of_it_on_a_telephone_and_asks_nobody(page, tmp_path
 
 
 def test_images_are_named_and_unreadable_ones_told(workdir, capsys, tmp_path):
-    for i in range(2):
+    """Whatever the name: mathematics to matplotlib, a script to browsers, and no UTF-8."""
+    tmp_path = tmp_path / "caf\udce9"
+    tmp_path.mkdir()
+    for i, name in enumerate(("good0", "good1", "$x_{y$", "<script>", "\udce9")):
         pixels = np.random.default_rng(i).integers(0, 256, (9, 14, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"good{i}.png")
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     (tmp_path / "bad.jpg").write_bytes(b"junk")
     output = tmp_path / "out"
     arguments = (f"--workdir={workdir}", f"--output={output}", "--only=predictions,filters")
     code, out, err = call(capsys, *arguments, f"--images={tmp_path}/good0.png", tmp_path)
     assert code == 2 and err.count("bad.jpg") == 1
-    assert out.strip() == f"{output}/index.html"
-    text = (output / "index.html").read_text()
+    assert out.strip() == f"{output}/index.html".replace("\udce9", "\ufffd")
+    text = (output / "index.html").read_text(encoding="utf-8")
+    assert "<td>$x_{y$.png</td>" in text and "<td>\ufffd.png</td>" in text
+    assert "<script" not in text and "<td>&lt;script&gt;.png</td>" in text
     assert text.count("good0.png") >= 1 and "good1.png" in text and "bad.jpg" not in text
     lines = [line for line in err.splitlines() if " of 2: " in line]
     assert [line.split(",")[0] for line in lines] == ["1 of 2: predictions", "2 of 2: filters"]
@@ -133,6 +138,9 @@ def test_images_are_named_and_unreadable_ones_told(workdir, capsys, tmp_path):
         (["--workdir={}", "--minibatch=8", "--only=norms"], "the section similarity or comparison"),
         (["--workdir={}", "--only=rolout"], "did you mean 'rollout'"),
         (["--workdir={}", "--layers=0,x"], "--layers is '0,x'; allowed: whole numbers"),
+        (["--workdir={}", "--layers=1,-1"], "layers names layer 1 more than once; allowed: each"),
+        (["--workdir={}", "--images="], "a path of images is empty; allowed: files"),
+        (["--workdir={}", "--seed=-1"], "--seed=-1: -1 is not an integer in the range [0,"),
         (["--workdir={}", "--layers=7"], "layers has 7; allowed: -2 to 1"),
         (["--workdir={}", "--target=cat"], "--target is 'cat'; allowed: 0, 1,"),
         (["--workdir={}", "--images=nowhere.png"], "there is no file or folder nowhere.png"),

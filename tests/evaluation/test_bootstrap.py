@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from vit_jax.errors import InputError
 from vit_jax.evaluation import bootstrap
 
 
@@ -50,3 +51,18 @@ def test_many_values_are_drawn_in_parts(monkeypatch):
     whole = bootstrap.interval_of_mean(values)
     monkeypatch.setattr(bootstrap, "AT_ONCE", 64 * 7)
     assert bootstrap.interval_of_mean(values) == pytest.approx(whole, abs=1e-12)
+
+
+def test_nothing_has_no_interval():
+    with pytest.raises(InputError, match=r"\[0\] examples; allowed: the same number, 1 or"):
+        bootstrap.interval_of_mean(np.zeros(0))
+    with pytest.raises(InputError, match=r"\[2, 3\] examples; allowed: the same number"):
+        bootstrap.interval_of(np.dot, np.ones(2), np.ones(3))
+    for draw in (bootstrap.interval_of_mean, lambda x, **s: bootstrap.interval_of(np.mean, x, **s)):
+        with pytest.raises(InputError, match="num_samples is 0; allowed: 1 or more"):
+            draw(np.ones(3), num_samples=0)
+
+
+def test_what_cannot_be_told_is_nan_without_a_warning(recwarn):
+    found = bootstrap.interval_of(lambda x: np.nan, np.ones(3), num_samples=5)
+    assert np.isnan(found).all() and not recwarn.list

@@ -52,6 +52,11 @@ def test_folder_without_images_is_told_with_the_endings(tmp_path):
         find_images([tmp_path])
 
 
+def test_no_path_is_not_the_current_folder():
+    with pytest.raises(InputError, match="a path of images is empty; allowed"):
+        find_images([""])
+
+
 def test_unreadable_files_are_told_and_left_out(tmp_path):
     good = [write_image(tmp_path / name, value) for name, value in (("a.png", 10), ("c.png", 30))]
     bad = tmp_path / "b.png"

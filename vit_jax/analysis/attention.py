@@ -71,6 +71,8 @@ def attention_rollout(
 ) -> Float[Array, "b n n"]:
     """How much of each token of the input is in each token after the last of these layers."""
     _check_residual(residual)
+    if not len(maps):
+        raise InputError("there are maps of 0 layers; allowed: 1 or more.")
     mixing = (1 - residual) * maps.mean(axis=2) + residual * jnp.eye(maps.shape[-1])
     mixing = mixing / mixing.sum(axis=-1, keepdims=True)
     return functools.reduce(lambda rolled, layer: layer @ rolled, mixing)
@@ -129,11 +131,15 @@ def attention_distance(
       grid: rows and columns of patches.
       patch_size: pixels of the image from one patch to the next; `pixels_of_patch`.
       num_prefix: tokens in front of the patches; `model.num_prefix`.
+
+    Returns:
+      NaN of a head where a patch has no weight on any.
     """
     check_grid(grid, num_tokens=maps.shape[-1], num_prefix=num_prefix)
     distances = patch_distances(grid, patch_size)
     weights = maps[..., num_prefix:, num_prefix:]
-    reach = (weights * distances).sum(axis=-1) / weights.sum(axis=-1)
+    total = weights.sum(axis=-1)
+    reach = (weights * distances).sum(axis=-1) / jnp.where(total == 0, jnp.nan, total)
     return reach.mean(axis=(1, 3))
 
 

@@ -98,7 +98,8 @@ def draw_attention_distances(
         axes.axhline(uniform[name], color="grey", linestyle="--", label="all patches alike")
         axes.set(title=name, xlabel="layer", ylabel="mean attention distance (pixels)")
         axes.set_xticks(layers[:: max(1, len(layers) // 12)])
-        axes.set_ylim(0, 1.1 * max(distance.max(), uniform[name]))
+        farthest = np.nanmax(distance, initial=uniform[name])
+        axes.set_ylim(0, 1.1 * farthest if farthest else 1)  # of a single patch all are 0
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)

@@ -33,6 +33,8 @@ def patch_filters(variables: Variables, count: int = 28) -> Float[np.ndarray, "c
     if embedding is None:
         raise InputError("the model has no patch_embedding; allowed: a ViT, a hybrid or a Mixer.")
     kernel = np.asarray(embedding["kernel"], np.float64)
+    if not np.isfinite(kernel).all():
+        raise InputError("patch_embedding has numbers that are not finite; allowed: finite ones.")
     filters = kernel.reshape(-1, kernel.shape[-1]).T  # [c, p·q·C]
     _, _, components = np.linalg.svd(filters - filters.mean(axis=0), full_matrices=False)
     components = components[:count]
@@ -83,6 +85,8 @@ def neighbour_contrast(similarity: Float[np.ndarray, "h w h w"]) -> float:
     """
     along_rows, along_columns = _steps(similarity.shape[:2])
     steps = along_rows + along_columns
+    if not steps.any():
+        raise InputError("the grid is 1x1; allowed: two patches or more.")
     return float(similarity[steps == 1].mean() - similarity[steps >= steps.max() / 2].mean())
 
 

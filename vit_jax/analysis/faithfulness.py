@@ -147,6 +147,8 @@ def _change(inputs, image, step):
 
 def rank_cells(relevance: Float[np.ndarray, "b rows columns"]) -> Int[np.ndarray, "b m"]:
     """When each cell's turn comes: 0 for the most relevant one."""
+    if bad := int(np.isnan(relevance).sum()):
+        raise InputError(f"relevance has {bad} NaN of {relevance.size}; allowed: numbers.")
     order = np.argsort(-relevance.reshape(len(relevance), -1), axis=1, kind="stable")
     return np.argsort(order, axis=1)
 
@@ -188,6 +190,12 @@ def gain(loss: Float[np.ndarray, " b"], by_chance: Float[np.ndarray, " b"]) -> M
 
     NaN where chance loses nothing, so that nothing could be gained.
     """
+    loss, by_chance = (np.atleast_1d(np.asarray(x, np.float64)) for x in (loss, by_chance))
+    if not loss.size or loss.shape != by_chance.shape:
+        raise InputError(
+            f"losses are of {loss.size} images and by chance of {by_chance.size}; allowed: of the "
+            "same, one or more."
+        )
     if by_chance.mean() == 0:
         return Measured(np.nan, np.nan)
     ratio = loss.mean() / by_chance.mean()

@@ -134,6 +134,7 @@ class Components(NamedTuple):
 
 def principal_components(features: Float[np.ndarray, "n c"], count: int) -> Components:
     """The reference is scikit-learn's `decomposition.PCA`."""
+    _check_finite(features)
     most = min(features.shape)
     if not 1 <= count <= most:
         size = "x".join(map(str, features.shape))
@@ -171,9 +172,29 @@ def project(
 ) -> Float[np.ndarray, "n 2"]:
     """Places in the plane where like examples lie close: a name of `PROJECTIONS`."""
     function = sections.choose(PROJECTIONS, method, where="method")
-    if len(features) < 5:
-        raise InputError(f"a map of {len(features)} examples; allowed: 5 or more.")
-    return np.asarray(function(np.asarray(features, np.float32), seed), np.float64)
+    count, width = features.shape
+    if count < 5 or width < 2:
+        raise InputError(
+            f"a map of {count} examples with {width} features; allowed: 5 or more with 2 or more."
+        )
+    _check_finite(features)
+    x = np.asarray(features, np.float64)
+    # t-SNE divides by the spread, and where that is 0 scikit-learn ends the whole process.
+    if not np.ptp(x, axis=0).any():
+        raise InputError(f"features of {count} examples are all the same; allowed: some that vary.")
+    # No map asks for place or scale, but float32 would lose what is small beside a large mean.
+    x = x - x.mean(axis=0)
+    x = (x / np.abs(x).max()).astype(np.float32)
+    return np.asarray(function(x, seed), np.float64)
+
+
+def _check_finite(features: np.ndarray) -> None:
+    bad = int((~np.isfinite(features)).sum())
+    if bad:
+        raise InputError(
+            f"features have {bad:,} of {np.size(features):,} numbers that are not finite; allowed: "
+            "finite ones."
+        )
 
 
 def _tsne(features: np.ndarray, seed: int) -> np.ndarray:

@@ -116,9 +116,9 @@ def draw_class_histogram(
 
 def new_figure(width: float, height: float):
     # The object interface: no global state, no display, and slow to import, so only on use.
-    from matplotlib.figure import Figure
+    from vit_jax.analysis.canvas import Canvas
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Canvas(figsize=(width, height), layout="constrained")
 
 
 def shown(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -67,7 +67,9 @@ def linear_cka(
 def _centred(features: Float[np.ndarray, "n _"]) -> Float[np.ndarray, "n n"]:
     """HKH: tr(KHLH) is the sum of products of two such, as H = H²."""
     x = np.asarray(features, np.float64)
-    x = x - x.mean(axis=0)
+    # The mean of equal numbers may be one bit off, which would make a pattern of what has none.
+    varies = np.ptp(x, axis=0) > np.finfo(np.float64).eps * np.abs(x).max(axis=0)
+    x = np.where(varies, x - x.mean(axis=0), 0)
     return x @ x.T
 
 

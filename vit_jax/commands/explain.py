@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     check_flags(values, paths)
     processes.refuse("explain")
 
-    from vit_jax.explain import contents, writing
+    from vit_jax.explain import contents, examples, writing
     from vit_jax.workdir import check_writable
 
     names = contents.choose(values.only, values.without)
@@ -47,8 +47,8 @@ def main(arguments: list[str]) -> int:
             on_end=lambda result: progress.end(result.left_out),
         )
     for message in dict.fromkeys(bad):  # each is read more than once
-        print(f"error: {message}", file=sys.stderr)
-    print(output / writing.PAGE)
+        print(f"error: {examples.readable(message)}", file=sys.stderr)
+    print(examples.readable(str(output / writing.PAGE)))
     return 2 if bad else 0
 
 
@@ -80,7 +80,8 @@ def define_flags() -> flags.FlagValues:
         flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
     text = "examples of each unbiased estimate of CKA; by default one biased estimate of all"
     flags.DEFINE_integer("minibatch", None, text, lower_bound=4, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of t-SNE and UMAP", flag_values=values)
+    text, most = "of t-SNE and UMAP", 2**32 - 1  # what NumPy's older generator takes
+    flags.DEFINE_integer("seed", 0, text, lower_bound=0, upper_bound=most, flag_values=values)
     return values
 
 

@@ -5,11 +5,12 @@ Examples are drawn anew with replacement, as many as there are, and measured aga
 the draw of the test images matters, and nothing of seeds of training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from vit_jax.errors import InputError
 from vit_jax.evaluation.protocol import Interval
 
 LEVEL = 0.95
@@ -35,6 +36,7 @@ def means_of_samples(
 ) -> Float[np.ndarray, " samples"]:
     """The mean of each draw of examples; other seeds draw others."""
     values, rng = np.asarray(values, np.float64), np.random.default_rng(seed)
+    _check([values], num_samples)
     at_once = max(1, AT_ONCE // len(values))
     means = [
         values[rng.integers(len(values), size=(min(at_once, num_samples - done), len(values)))]
@@ -51,6 +53,7 @@ def interval_of(
     seed: int = 0,
 ) -> Interval:
     """Of what `measure(*columns)` gives, where examples are rows of each column."""
+    _check(columns, num_samples)
     rng, count = np.random.default_rng(seed), len(columns[0])
     found = []
     for _ in range(num_samples):
@@ -60,6 +63,14 @@ def interval_of(
 
 
 def interval(found: Float[np.ndarray, " samples"]) -> Interval:
-    """The middle `LEVEL` of what was measured; samples that could not be measured are left out."""
-    low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    """The middle `LEVEL` of what was measured; no numbers where a sample could not."""
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
+
+
+def _check(columns: Sequence[np.ndarray], num_samples: int) -> None:
+    lengths = sorted({len(column) for column in columns})
+    if len(lengths) != 1 or lengths[0] < 1:
+        raise InputError(f"columns have {lengths} examples; allowed: the same number, 1 or more.")
+    if num_samples < 1:
+        raise InputError(f"num_samples is {num_samples}; allowed: 1 or more.")

@@ -23,7 +23,9 @@ class Prediction(NamedTuple):
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """The named files, and all images below the named folders, in order of their names."""
-    found = []
+    found, paths = [], list(paths)
+    if any(str(path) == "" for path in paths):  # of which Path makes the current folder
+        raise InputError("a path of images is empty; allowed: files, or folders, such as '.'.")
     for path in map(Path, paths):
         if path.is_dir():
             inside = (p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)

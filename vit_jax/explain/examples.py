@@ -4,6 +4,7 @@ Letters: h, w, c pixels and channels.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -45,9 +46,14 @@ def of_files(paths: Sequence[Path], *, on_bad: Callable[[str], None]) -> Example
 
     def read(preprocessing: Preprocessing) -> Iterator[Example]:
         for path, image in prediction.read_all(paths, preprocessing, on_bad=on_bad):
-            yield Example(path.name, image, None)
+            yield Example(readable(path.name), image, None)
 
     return Examples("image files", len(paths), (), read)
+
+
+def readable(name: str) -> str:
+    """A file's name as text to write and draw: a mark in place of each byte that is no UTF-8."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def of_split(

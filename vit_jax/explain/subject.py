@@ -131,7 +131,7 @@ class Subject:
     def chosen_layers(self) -> tuple[int, ...]:
         every = features.choose_layers(self.model, None)
         if self.layers is not None:
-            return features.choose_layers(self.model, self.layers)
+            return _all_different(features.choose_layers(self.model, self.layers))
         steps = np.linspace(0, len(every) - 1, min(MOST_LAYERS, len(every)))
         return tuple(steps.round().astype(int).tolist())
 
@@ -194,6 +194,12 @@ class Subject:
         if self.many is None:
             raise LeftOut("There are too few images; name more, or a data set by --source.")
         return self.many
+
+
+def _all_different(layers: tuple[int, ...]) -> tuple[int, ...]:
+    if twice := [i for i in layers if layers.count(i) > 1]:
+        raise InputError(f"layers names layer {twice[0]} more than once; allowed: each once.")
+    return layers
 
 
 def sample_of(restored: Restored, examples: Examples, *, batch_size: int) -> Sample:

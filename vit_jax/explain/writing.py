@@ -46,7 +46,9 @@ def write(
             raise InputError(f"section {name!r} cannot be made: {result.left_out}")
         on_end(result)
         results.append(result)
-    (folder / PAGE).write_text(page.render(subject, results, folder, command=command))
+    text = page.render(subject, results, folder, command=command)
+    # Of a flag or folder that is no UTF-8, marks are written in place of its bytes.
+    (folder / PAGE).write_bytes(text.encode(errors="replace"))
     write_json(folder / NUMBERS, numbers(results))
     return results
 

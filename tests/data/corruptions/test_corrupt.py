@@ -189,3 +189,19 @@ def test_mistakes_are_told():
         corrupt(np.zeros((8, 8, 4), np.uint8), "fog", severity=1)
     with pytest.raises(InputError, match="found an example with video; allowed: an image"):
         Corruption("fog", 1)({"video": None})
+
+
+@pytest.mark.parametrize("severity", [1.0, "1", None, 2.5])
+def test_severity_is_a_whole_number(severity):
+    with pytest.raises(InputError, match=f"severity is {severity!r}; allowed: 1 to 5"):
+        corrupt(scene(8, 8), "fog", severity=severity)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_what_is_no_image_is_refused(name):
+    for image, found in (
+        (np.zeros((0, 8, 3), np.uint8), r"an image uint8\[0, 8, 3\]"),
+        (scene(8, 8).tolist(), "a list"),
+    ):
+        with pytest.raises(InputError, match=f"{name} found {found}; allowed: uint8"):
+            corrupt(image, name, severity=1)

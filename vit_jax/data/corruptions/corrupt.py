@@ -81,10 +81,7 @@ def corrupt(
       rng: in place of the numbers that follow from the image.
     """
     make = check(name, severity)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise InputError(
-            f"{name} found an image {image.dtype}{list(image.shape)}; allowed: uint8[h, w, 1 or 3]."
-        )
+    _check_image(image, name)
     rng = generator(image, name, severity) if rng is None else rng
     height, width = image.shape[:2]
     found = make(image, rng, **settings_of(name, severity, height=height, width=width))
@@ -100,6 +97,16 @@ def generator(image: np.ndarray, name: str, severity: int) -> np.random.Generato
 
 def check(name: str, severity: int) -> Callable[..., np.ndarray]:
     """The corruption of this name; raises `InputError` where there is no such."""
-    if severity not in SEVERITIES:
+    is_whole = isinstance(severity, int | np.integer)  # 1.0 is among them, but no place in a list
+    if not is_whole or severity not in SEVERITIES:
         raise InputError(f"severity is {severity!r}; allowed: 1 to 5.")
     return sections.choose(CORRUPTIONS, name, where="corruption")
+
+
+def _check_image(image: np.ndarray, name: str) -> None:
+    allowed = "allowed: uint8[h, w, 1 or 3] of one pixel or more."
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"{name} found a {type(image).__name__}; {allowed}")
+    is_image = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (1, 3)
+    if not is_image or not image.size:
+        raise InputError(f"{name} found an image {image.dtype}{list(image.shape)}; {allowed}")
