@@ -60,6 +60,6 @@ def interval_of(
 
 
 def interval(found: Float[np.ndarray, " samples"]) -> Interval:
-    """The middle `LEVEL` of what was measured; samples that could not be measured are left out."""
-    low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    """The middle `LEVEL` of what was measured; no numbers where a sample could not."""
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))

@@ -10,6 +10,7 @@ representation.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -128,6 +129,30 @@ class Protocol:
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         """The outputs are made when they are asked for: one who asks late needs less memory."""
         raise NotImplementedError
+
+
+def check_named(given: Mapping[Any, Any], where: str) -> None:
+    """Raises `InputError` unless these are names that metrics can begin with, and keys of data."""
+    for name, settings in given.items():
+        if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.+-]+", name)):
+            raise InputError(
+                f"{where} has the name {name!r}; allowed: letters, digits, '_', '-', '.' and '+'."
+            )
+        if not isinstance(settings, Mapping):
+            raise InputError(
+                f"{where}.{name} is {settings!r}; allowed: keys of an evaluation, e.g. "
+                "dict(source='folder:DIR', split='test')."
+            )
+
+
+def check_unique(names: Sequence[str]) -> None:
+    """Raises `InputError` where two of a protocol's metrics would have one name."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"two metrics would be called {name!r}; allowed: other names of the data, and "
+                "each setting once."
+            )
 
 
 def check_has(found: Collection[str], *allowed: str) -> None:
