@@ -141,6 +141,7 @@ class Passes:
             num_examples=data.num_examples,
             class_names=tuple(data.source.class_names),
             present=data.source.present,
+            source=data.source,
             images=functools.partial(images_at, data),
         )
 

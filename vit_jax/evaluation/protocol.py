@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from vit_jax.data.examples import Transform
+from vit_jax.data.examples import Source, Transform
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 
@@ -57,6 +57,7 @@ class SplitOutputs:
       num_examples: of the split, of which n could be read.
       class_names: of the labels.
       present: the classes that can occur, where these are known to be a subset.
+      source: of the split, which tells what examples it shares with others.
       images: positions -> the examples' images as the model got them, uint8[h, w, c] each.
     """
 
@@ -69,6 +70,7 @@ class SplitOutputs:
     num_examples: int
     class_names: tuple[str, ...]
     present: tuple[int, ...] | None = None
+    source: Source | None = None
     images: Callable[[Sequence[int]], list[UInt8[np.ndarray, "h w c"]]] | None = None
 
 
@@ -121,6 +123,9 @@ class Protocol:
 
     def check(self, role: str, found: Collection[str]) -> None:
         """Raises `InputError` where examples of a role, which have `found`, lack what it needs."""
+
+    def check_sources(self, sources: Mapping[str, Source]) -> None:
+        """Raises `InputError` where roles share examples that they may not."""
 
     def metric_names(self) -> list[str]:
         """Those that `measure` always has; by one of them the best checkpoint may be kept."""

@@ -121,9 +121,12 @@ class ProtocolEvaluator(Scheduled):
 
     def __post_init__(self):
         check_unique([*self.protocol.metric_names(), *COUNTS])
+        sources = {}
         for role, request in self.requests.items():
             data = self.passes.expect(request, self.protocol.reads, is_due=self._comes)
             self.protocol.check(role, data.spec)
+            sources[role] = data.source
+        self.protocol.check_sources(sources)
 
     def metric_names(self, state: Tree) -> list[str]:
         del state
