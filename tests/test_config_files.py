@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 from helpers import ROOT
 
-from vit_jax.config_files import root_of
+from vit_jax.config_files import literal, root_of
 
 PROGRAM = """
 import sys
@@ -44,3 +45,8 @@ def test_every_table_is_read_from_another_folder(tmp_path):
     )
     assert found.returncode == 0, found.stderr[-2000:]
     assert len(found.stdout.splitlines()) == len(paths)
+
+
+@pytest.mark.parametrize("text", ["{[]:1}", "(" * 10_000, "-" * 100_000 + "1"], ids=["a", "b", "c"])
+def test_text_that_python_cannot_hold_stays_text(text):
+    assert literal(text) == text

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,9 @@ from PIL import Image
 from toys import NUM_CLASSES, random_like
 
 from vit_jax import evaluators
-from vit_jax.data.pipeline import EvalData, Origin, Splits
+from vit_jax.data.pipeline import EvalData, EvalSettings, Origin, Splits
 from vit_jax.errors import InputError
-from vit_jax.evaluation.protocol import Interval, Report
+from vit_jax.evaluation.protocol import Interval, Report, Request
 from vit_jax.train.agreement import Votes
 from vit_jax.train.sharding import state_sharding
 
@@ -167,7 +168,11 @@ def test_report_is_written_in_jsons_types(tmp_path):
     report = Report(
         metrics={"a": 0.5},
         intervals={"a": Interval(0.25, 0.75)},
-        tables={"matrix": np.eye(2, dtype=int), "rows": [{"n": np.int64(3)}, (None, "b")]},
+        tables={
+            "matrix": np.eye(2, dtype=int),
+            "rows": [{"n": np.int64(3)}, (None, "b")],
+            "no number": [np.array([np.nan])[0], 1.0, -math.inf],
+        },
         pictures={"p.png": drawn.append},
         files={"i.npz": drawn.append},
         about={"step": 4},
@@ -178,6 +183,67 @@ def test_report_is_written_in_jsons_types(tmp_path):
         "step": 4,
         "metrics": {"a": 0.5},
         "intervals": {"a": {"low": 0.25, "high": 0.75}},
-        "tables": {"matrix": [[1, 0], [0, 1]], "rows": [{"n": 3}, [None, "b"]]},
+        "tables": {
+            "matrix": [[1, 0], [0, 1]],
+            "rows": [{"n": 3}, [None, "b"]],
+            "no number": [None, 1.0, None],
+        },
     }
     assert drawn == [folder / "p.png", folder / "i.npz"]
+    (folder / "old.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("mine")
+    evaluators.write_report(tmp_path / "new", "test/x", Report(metrics={"a": 0.5}))
+    assert sorted(file.name for file in folder.iterdir()) == ["notes.txt", "report.json"]
+
+
+@pytest.mark.parametrize("name", ["", "/a", "..", "a/../b", "a//b", "a/", "a\0", "a" * 201])
+def test_names_that_are_no_folders_are_refused(pictures, name):
+    with pytest.raises(InputError, match="an evaluation is called"):
+        builder(pictures, learner_on(mesh_of(1))).build(name, {"split": "test"})
+
+
+def test_names_of_evaluations_are_their_own(pictures):
+    one = builder(pictures, learner_on(mesh_of(1)))
+    one.build("a/b", {"split": "test"})
+    with pytest.raises(InputError, match="two evaluations are called 'a/b'"):
+        one.build("a/b", {"split": "test"})
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        (dict(protocol="ood", scores=("msp", "msp")), "two metrics would be called 'msp_auroc'"),
+        (
+            dict(
+                protocol="ood",
+                out={"relative": dict(split="test")},
+                scores=("mahalanobis", "relative_mahalanobis"),
+            ),
+            "two metrics would be called 'relative_mahalanobis_auroc'",
+        ),
+        (dict(protocol="ood", out={"a": 5}), "out.a is 5; allowed: keys of an evaluation"),
+        (dict(protocol="ood", out={"a/b": {}}), "out has the name 'a/b'; allowed: letters"),
+        (dict(protocol="robustness", shifts={"a": 5}), "shifts.a is 5; allowed: keys"),
+        (dict(protocol="robustness", shifts={"": {}}), "shifts has the name ''; allowed"),
+        (dict(every_steps=-1), "every_steps is -1; allowed: 0 or more"),
+        (dict(batch_size=0), "batch_size is 0; it must be a whole number above 0"),
+        (dict(protocol="linear_probe", seed=-1), "linear_probe.seed is -1; allowed: 0 or more"),
+        (dict(protocol="transfer", seed=-1), "transfer.seed is -1; allowed: 0 or more"),
+    ],
+)
+def test_what_would_mislead_is_refused(pictures, entry, message):
+    given = {} if entry.get("protocol") == "transfer" else {"split": "test"}
+    if entry.get("protocol") == "ood":
+        given["out"] = {"other": dict(split="test")}
+    with pytest.raises(InputError) as error:
+        builder(pictures, learner_on(mesh_of(1))).build("x", {**given, **entry})
+    assert message in str(error.value)
+
+
+def test_batches_have_no_more_rows_than_are_needed(pictures):
+    """But those of a measurement of speed, whose padding does not count."""
+    one = builder(pictures, learner_on(mesh_of(8)), batch_size=1_000)
+    data = one.open_data(Request(settings=EvalSettings(split="test")))
+    assert data.batch_size == 24  # for 22 files
+    speed = one.build("x", {"split": "test", "protocol": "throughput"})
+    assert speed.batch_size == 1_000 and speed._sizes() == [22]

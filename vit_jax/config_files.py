@@ -121,5 +121,5 @@ def literal(text: str) -> Any:
     """3e-4 -> float, (8, 8) -> tuple, None, True; anything else is a string."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text

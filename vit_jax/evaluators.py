@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +26,7 @@ from vit_jax.learner import Learner
 from vit_jax.tasks.classification import Classification
 from vit_jax.train import hosts, sharding
 from vit_jax.train.agreement import Votes
-from vit_jax.workdir import Workdir, write_json
+from vit_jax.workdir import Workdir, replace_text
 
 T = TypeVar("T")
 AnyEvaluator = Evaluator | ProtocolEvaluator | ThroughputEvaluator
@@ -34,6 +36,7 @@ Watch = Callable[[pipeline.EvalData, Iterator[Batch]], Iterator[Batch]]
 
 TASK = "task"  # the task's own loss and metrics, in place of a protocol
 THROUGHPUT = "throughput"
+LONGEST_NAME = 200  # of an evaluation; file systems allow 255 bytes
 KINDS: dict[str, Any] = {TASK: None, **PROTOCOLS, THROUGHPUT: Throughput}
 
 
@@ -93,7 +96,7 @@ class Builder:
     ):
         self._learner, self._splits, self._votes = learner, splits, votes
         self._batch_size, self._keep, self._last_step = batch_size, keep, last_step
-        self._watch = watch
+        self._watch, self._names = watch, set()
         self.passes = Passes(open_data=self.open_data, run=self._run)
         self._opened: dict[str, pipeline.EvalData] = {}
         self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
@@ -102,7 +105,13 @@ class Builder:
         self, name: str, section: Mapping[str, Any], *, where: str | None = None
     ) -> AnyEvaluator:
         """One entry of `config.evals`; `where` it stands, for messages."""
-        where, given = where or f"config.evals.{name}", dict(section)
+        where = where or f"config.evals.{name}"
+        self._check_name(name, where)
+        found = self._build(name, dict(section), where)
+        self._names.add(name)
+        return found
+
+    def _build(self, name: str, given: dict[str, Any], where: str) -> AnyEvaluator:
         chosen = given.pop("protocol", TASK)
         kind = sections.choose(KINDS, chosen, where=f"{where}.protocol")
         if chosen == TASK:
@@ -121,6 +130,20 @@ class Builder:
             keep=self._keep,
         )
 
+    def _check_name(self, name: str, where: str) -> None:
+        """Raises `InputError` unless it can be a folder's, and is nobody else's."""
+        parts = name.split("/")
+        is_folder = name.isprintable() and not set(parts) & {"", ".", ".."} and "\\" not in name
+        if not is_folder or len(name.encode()) > LONGEST_NAME:
+            raise InputError(
+                f"{where}: an evaluation is called {name[:LONGEST_NAME]!r}; allowed: a name, or "
+                f"several with '/' between, of {LONGEST_NAME} characters at most."
+            )
+        if name in self._names:
+            raise InputError(
+                f"{where}: two evaluations are called {name!r}; allowed: names of their own."
+            )
+
     def _task(self, name: str, given: dict[str, Any], where: str) -> Evaluator:
         entry = sections.call(pipeline.EvalSettings, given, where=where)
         if isinstance(self._learner.task, Classification):
@@ -131,7 +154,7 @@ class Builder:
 
     def _throughput(self, name: str, given: dict[str, Any], where: str) -> ThroughputEvaluator:
         entry, settings = split_entry(Throughput, given, where=where)
-        data, learner = self.open_data(Request(settings=entry)), self._learner
+        data, learner = self._open(Request(settings=entry)), self._learner
         peak = cost.peak_flops(jax.devices()[0])
         flops = learner.flops_per_example() / cost.TRAINING_FACTOR if peak else None
         return ThroughputEvaluator(
@@ -147,7 +170,13 @@ class Builder:
         )
 
     def open_data(self, request: Request) -> pipeline.EvalData:
-        """What is requested, as the batches of this process; a split is opened once."""
+        """What is requested, as the batches of this process, of no more rows than are needed."""
+        data = self._open(request)
+        rows = min(data.batch_size, self._learner.round_up(data.num_examples))
+        return dataclasses.replace(data, batch_size=rows, transform=request.transform)
+
+    def _open(self, request: Request) -> pipeline.EvalData:
+        """A split is opened once."""
         settings = dataclasses.replace(request.settings, every_steps=0)
         key = repr((settings, request.own_classes))
         if key not in self._opened:
@@ -156,7 +185,7 @@ class Builder:
                 batch_size=self._learner.round_up(settings.batch_size or self._batch_size),
                 own_classes=request.own_classes,
             )
-        return dataclasses.replace(self._opened[key], transform=request.transform)
+        return self._opened[key]
 
     def _batches(self, data: pipeline.EvalData) -> Iterator[Batch]:
         return self._watch(data, self._learner.device_batches(data, self._votes))
@@ -240,15 +269,20 @@ def write_report(folder: Path, name: str, report: Report) -> None:
         "intervals": {name: found._asdict() for name, found in report.intervals.items()},
         "tables": report.tables,
     }
-    write_json(target / "report.json", plain(found))
+    file = target / "report.json"
+    for old in [*target.glob("*.png"), *target.glob("*.npz")] if file.exists() else []:
+        old.unlink()
+    replace_text(file, json.dumps(plain(found), indent=2, allow_nan=False) + "\n")
     for file, write in (report.pictures | report.files).items():
         write(target / file)
 
 
 def plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as JSON has them."""
+    """NumPy's numbers and arrays as JSON has them: what is not finite is null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

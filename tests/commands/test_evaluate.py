@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from vit_jax import experiment, weights
 from vit_jax.__main__ import main
-from vit_jax.commands import measured
+from vit_jax.commands import evaluate, measured
 from vit_jax.data.pipeline import EvalData
 from vit_jax.evaluation.protocol import Interval, Report
 from vit_jax.train.checkpoint import Checkpointer
@@ -283,7 +284,7 @@ def test_lines_are_plain_where_there_is_no_terminal():
         "test: 360 of 360 scored",
         "test/calibration/ece 5.10% (4.00% to 6.10%)",
         "test/calibration/nll 0.3000",
-        "test/calibration: 350 of 360 scored, 10 without label",
+        "test/calibration: 350 of 360 scored, 10 left out",
         "speed/images_per_second 12,346",
     ]
 
@@ -291,7 +292,7 @@ def test_lines_are_plain_where_there_is_no_terminal():
 def test_terminal_shows_a_table_with_the_same_numbers():
     text = shown(force_terminal=True, width=120)
     assert "95 % interval" in text and "┃" in text
-    for part in ("98.61%", "4.00% to 6.10%", "350 of 360 scored, 10 without label", "12,346"):
+    for part in ("98.61%", "4.00% to 6.10%", "350 of 360 scored, 10 left out", "12,346"):
         assert part in text
 
 
@@ -309,3 +310,32 @@ def test_progress_counts_images_and_leaves_the_batches_as_they_are(monkeypatch):
     lines = file.getvalue().splitlines()
     assert lines[0].startswith("4 of 10 images of digits:test measured: 0 images/s | ETA")
     assert lines[-1].startswith("10 of 10 images") and "MB/s" not in file.getvalue()
+
+
+def test_names_are_no_markup():
+    for console in (dict(), dict(force_terminal=True, width=120)):
+        file, name = io.StringIO(), "test[:5]/a[red]b[/]"
+        measured.show(Console(file=file, **console), "of [/x]", {f"{name}/top1": 0.5}, {})
+        assert name in file.getvalue() and "of [/x]" in file.getvalue()
+
+
+def test_an_output_that_is_a_folder_is_refused_before_anything_is_measured(
+    workdir, tmp_path, capsys
+):
+    code, out, err = call(capsys, "evaluate", f"--workdir={workdir}", f"--output={tmp_path}")
+    assert code == 2 and "--output is the folder" in err and not out
+
+
+def test_other_data_and_checkpoints_have_folders_of_their_own():
+    def place(*arguments, protocols=("knn",)):
+        values = evaluate.define_flags()
+        values(["evaluate", "--workdir=w", *arguments])
+        return str(evaluate.place_in(Path("e"), values, protocols))
+
+    assert place() == place("--split=a") == "e" and place("--reports=r") == "e"
+    assert place("--checkpoint=10") == "e/step10" and place("--checkpoint=best") == "e/best"
+    found = [place(f"--source={s}", "--checkpoint=3") for s in ("folder:/a/b", "folder:/a_b")]
+    assert all(re.fullmatch("e/step3/folder_a_b-[0-9a-f]{6}", one) for one in found)
+    assert found[0] != found[1]
+    assert place("--data_dir=d", protocols=("config",)) == "e"
+    assert place("--labels=real:t").startswith("e/labels-")

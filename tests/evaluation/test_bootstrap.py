@@ -19,6 +19,10 @@ def test_about_95_percent_of_intervals_hold_the_truth():
     assert 0.91 <= np.mean(holds) <= 0.98
 
 
+def test_what_is_no_number_has_no_interval():
+    assert np.isnan(bootstrap.interval_of_mean(np.array([0.5, np.nan]))).all()
+
+
 def test_intervals_are_those_of_scipy():
     """Up to the draw: ends of 4,000 samples each, compared by a tenth of the interval's length."""
     values = np.random.default_rng(1).exponential(size=150)

@@ -190,3 +190,18 @@ def test_settings_out_of_range_are_refused(given, message):
 def test_what_cannot_vote_is_refused(train, message):
     with pytest.raises(InputError, match=message):
         NearestNeighbours().measure({"train": train, "test": split(TEST, K, name="test")})
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        (dict(bank=TRAIN[0].astype(float) * 1e300), "bank are not all finite"),
+        (dict(queries=TEST[0][:0]), "queries has shape"),
+        (dict(leave_one_out=True), "60 queries and a bank of 150; allowed: as many"),
+        (dict(k=0), "k is 0"),
+    ],
+)
+def test_what_has_no_neighbours_is_refused(changed, message):
+    given = dict(queries=TEST[0].astype(float), bank=TRAIN[0].astype(float), k=1) | changed
+    with pytest.raises(InputError, match=message):
+        nearest.nearest(given.pop("queries"), given.pop("bank"), **given)

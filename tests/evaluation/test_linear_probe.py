@@ -219,3 +219,16 @@ def test_held_out_needs_some_on_either_side(share):
 def test_training_split_of_published_weights_must_be_named():
     with pytest.raises(InputError, match="allowed: train"):
         LinearProbe().requests(settings(source="digits"), None)
+
+
+@pytest.mark.parametrize("strength", [1e-60, 1e60])
+def test_rates_that_single_precision_does_not_hold_are_refused(strength):
+    with pytest.raises(InputError, match="out of single precision's range"):
+        one(GradientDescent(epochs=1), strength)
+
+
+def test_probe_that_diverges_is_refused_in_words():
+    far = TEST._replace(features=TEST.features * np.float32(1e30))
+    probe = LinearProbe(solver="sgd", strengths=(1e20,), epochs=1)
+    with pytest.raises(InputError, match="allowed: (other strengths|numbers)"):
+        probe.measure({"train": split(TRAIN, K), "test": split(far, K)})

@@ -85,6 +85,26 @@ def evaluator(runs, name="a", requests=None, **settings):
     )
 
 
+def test_states_of_one_step_with_other_weights_are_not_confused():
+    runs = Runs()
+    one = evaluator(runs)
+    states = [empty_state().replace(params={"w": np.zeros(1)}) for _ in range(2)]
+    evaluator(runs, "b")  # who never comes, so that what was made is kept
+    for state in (*states, states[1].replace(opt_state=None)):
+        one.run(state)
+    assert len(runs.passes_made) == 2
+
+
+def test_outputs_that_are_no_numbers_are_refused_for_all_protocols():
+    runs = Runs()
+    one, run = evaluator(runs), runs.run
+    runs.passes._run = lambda *given: (
+        rows | {"representation": rows["representation"] * np.nan} for rows in run(*given)
+    )
+    with pytest.raises(InputError, match="the model's representations of test are not all finite"):
+        one.run(empty_state())
+
+
 @pytest.mark.parametrize("size, batch_size", [(10, 4), (8, 4), (3, 4), (1, 1)])
 def test_examples_come_once_and_in_order(size, batch_size):
     runs = Runs(size, batch_size)

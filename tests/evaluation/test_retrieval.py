@@ -140,6 +140,14 @@ def test_index_finds_what_scikit_learn_finds(k):
     assert len(jax.local_devices()) == 8  # which shared the queries
 
 
+@pytest.mark.parametrize("size", [1e-38, 1e-20, 1e38])
+def test_length_does_not_matter_however_large_or_small(size):
+    scale = size / np.abs(GALLERY_IMAGES[0]).max()
+    found = Index(GALLERY_IMAGES[0] * scale).search(QUERIES[0], 3)
+    expected = Index(GALLERY_IMAGES[0]).search(QUERIES[0], 3)
+    np.testing.assert_array_equal(found.position, expected.position)
+
+
 def test_a_saved_index_answers_as_before(tmp_path):
     index = Index(GALLERY_IMAGES[0], label=GALLERY_IMAGES[1], class_names=tuple("abcde"))
     for name in ("plain", "with.npz"):
@@ -209,6 +217,24 @@ def test_mistakes_are_told(tmp_path):
         Index(np.zeros((0, 3), np.float32))
     with pytest.raises(InputError, match="70 images and 2 labels; allowed"):
         Index(GALLERY_IMAGES[0], label=np.array([0, 1]))
+    with pytest.raises(InputError, match="labels are no whole numbers"):
+        Index(GALLERY_IMAGES[0], label=np.array(["a"] * 70))
+    with pytest.raises(InputError, match="not all finite; allowed"):  # in single precision
+        Index(np.full((2, 3), 1e39))
+    with pytest.raises(InputError, match="k is True; allowed: 1 to 70"):
+        index.search(QUERIES[0], True)
+    with pytest.raises(InputError, match="there are no queries; allowed"):
+        index.search(QUERIES[0][:0], 1)
+    for rows in (QUERIES[0][0], np.array([["a"] * 6])):
+        with pytest.raises(InputError, match="a row an image"):
+            index.search(rows, 1)
+        with pytest.raises(InputError, match="a row an image"):
+            Index(rows)
+    np.save(tmp_path / "array.npy", QUERIES[0])
+    (tmp_path / "empty.npz").touch()
+    for name in ("array.npy", "empty.npz"):
+        with pytest.raises(InputError, match=f"cannot read the index .*{name}"):
+            Index.load(tmp_path / name)
     (tmp_path / "bad.npz").write_text("no index")
     with pytest.raises(InputError, match="cannot read the index .*bad.npz"):
         Index.load(tmp_path / "bad.npz")

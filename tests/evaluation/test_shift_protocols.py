@@ -100,8 +100,8 @@ def test_metrics_and_files_are_those_promised(found, name):
     pictures = {p.name for p in (folder / name).glob("*.png")}
     expected = {"other": {"scores.png"}, "hard": {"accuracy.png", "corruptions.png"}}
     assert pictures == expected.get(name, {"neighbours.png"})
-    # All but the queries that are alone with their class.
-    assert metrics[f"{name}/scored"] == {"hard": 360, "same": 28}.get(name, 30)
+    # Those that are corrupted; all but the queries that are alone with their class.
+    assert metrics[f"{name}/scored"] == {"same": 28}.get(name, 30)
 
 
 def test_one_device_finds_the_same(found):
@@ -134,3 +134,14 @@ def test_the_model_is_given_corrupted_images_and_can_show_them(found):
     expected = task.predict(state.variables(averaged=True), batch, state.rng)["logits"]
     np.testing.assert_allclose(hurt.logits, expected, atol=1e-5)  # of float32
     assert abs(clean.logits - hurt.logits).max() > 1e-2
+
+
+def test_relative_numbers_are_of_the_images_that_are_corrupted(found):
+    evaluators, folder, _ = found
+    metrics = evaluators["hard"][1]
+    report = json.loads((folder / "hard" / "report.json").read_text())
+    assert report["tables"]["images"] == {"top1": 360, "corrupted": 30} and report["scored"] == 30
+    right = metrics["hard/clean_top1"] * 30
+    assert right == pytest.approx(round(right))
+    relative = metrics["hard/clean_top1"] - metrics["hard/corrupted_top1"]
+    assert metrics["hard/relative_error"] == pytest.approx(relative, abs=1e-12)

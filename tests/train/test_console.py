@@ -121,9 +121,9 @@ def test_nan_loss_can_be_shown():
 @pytest.mark.parametrize(
     "unreadable, expected",
     [
-        (0, "50 of 60 scored, 10 without label"),
+        (0, "50 of 60 scored, 10 left out"),
         (10, "50 of 60 scored, 10 unreadable"),
-        (3, "50 of 60 scored, 3 unreadable, 7 without label"),
+        (3, "50 of 60 scored, 3 unreadable, 7 left out"),
     ],
 )
 def test_what_was_not_scored_has_a_reason(unreadable, expected):

@@ -1,12 +1,19 @@
 """From the flags of `evaluate` to entries as `config.evals` has them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vit_jax import sections
+from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation.features import OnFeatures
 from vit_jax.evaluators import KINDS, TASK
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    """The keys of the task's own metrics: none."""
 
 
 class Entry(NamedTuple):
@@ -37,11 +44,25 @@ def check_names(
     """
     for name in protocols:
         sections.choose(KINDS | dict.fromkeys(also), name, where="--protocol")
-    for name in settings:
+    for name, given in settings.items():
         if name not in protocols:
             raise InputError(
-                f"--{name}.{next(iter(settings[name]))} is given without --protocol={name}; "
+                f"--{name}.{next(iter(given))} is given without --protocol={name}; "
                 f"allowed: settings of {', '.join(protocols)}."
+            )
+        check_own(name, given)
+
+
+def check_own(protocol: str, given: Mapping[str, Any]) -> None:
+    """Raises `InputError` for keys of every evaluation: they would contradict the entry's name."""
+    own = [field.name for field in dataclasses.fields(KINDS[protocol] or Nothing)] + ["batch_size"]
+    common = [field.name for field in dataclasses.fields(EvalSettings)]
+    for key in given:
+        if key in common and key not in own:
+            raise InputError(
+                f"--{protocol}.{key} is given, but what is measured on is the same for all "
+                f"protocols; allowed: --split, --source and the like, and of {protocol} "
+                f"{', '.join(own)}."
             )
 
 

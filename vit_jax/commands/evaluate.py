@@ -5,7 +5,9 @@ passes where they read the same. A protocol's settings are --NAME.KEY=VALUE, e.g
 --calibration.bins=20.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from vit_jax import xla_flags
 from vit_jax.commands import parsing, processes
 from vit_jax.errors import InputError
 
+LONGEST_SLUG = 60  # of a folder that is named after data
 CONFIG = "config"  # in place of a protocol: what the run's config.evals name
 
 
@@ -117,6 +120,7 @@ def evaluate(values: flags.FlagValues, settings: dict[str, dict[str, Any]]) -> N
         folder = report_folder(values)
         make_folders(values, folder if set(protocols) - {evaluators.TASK} else None)
     restored = restore(values)
+    folder = place_in(folder, values, protocols)
 
     def keep(name: str, report: Any) -> None:
         reports[name] = report
@@ -137,10 +141,10 @@ def evaluate(values: flags.FlagValues, settings: dict[str, dict[str, Any]]) -> N
             built = [builder.build(e.name, e.section, where=e.where) for e in wanted]
         metrics = evaluators.measure(built, restored.state, votes)
     if hosts.is_first():
+        write_output(restored, values, metrics)
         measured.show(Console(), title(restored, values), metrics, reports)
         if reports and folder is not None:
             print(f"tables and pictures: {folder}")
-        write_output(restored, values, metrics)
 
 
 def restore(values: flags.FlagValues) -> Any:
@@ -211,10 +215,30 @@ def report_folder(values: flags.FlagValues) -> Path | None:
     return None if values.workdir is None else existing(values.workdir).evaluations
 
 
+def place_in(
+    folder: Path | None, values: flags.FlagValues, protocols: Sequence[str]
+) -> Path | None:
+    """Of a run other checkpoints and other data have folders of their own.
+
+    So they are not taken for the last one on the run's data: evaluations/step10/digits-1a2b3c.
+    """
+    if folder is None or values.reports is not None:
+        return folder
+    if (name := values.checkpoint) != "last":
+        folder /= f"step{name}" if name.isdecimal() else name
+    if (data := data_flags(values)) and set(protocols) != {CONFIG}:
+        whole = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+        told = re.sub(r"[^A-Za-z0-9.+-]+", "_", data.get("source", "_".join(data)))
+        folder /= f"{told[:LONGEST_SLUG]}-{whole[:6]}"
+    return folder
+
+
 def make_folders(values: flags.FlagValues, reports: Path | None) -> None:
     from vit_jax.workdir import check_writable
 
     output = Path(values.output).parent if values.output else None
+    if values.output and Path(values.output).is_dir():
+        raise InputError(f"--output is the folder {values.output}; allowed: a file.")
     for folder in (output, reports):
         if folder is not None:
             check_writable(folder)
@@ -227,11 +251,14 @@ def title(restored: Any, values: flags.FlagValues) -> str:
 
 
 def write_output(restored: Any, values: flags.FlagValues, metrics: Mapping[str, float]) -> None:
+    from vit_jax import evaluators
+
     if values.output:
         found = {"step": int(restored.state.step), "metrics": metrics}
         if values.weights is not None:
             found = {"weights": values.weights, "metrics": metrics}
-        Path(values.output).write_text(json.dumps(found, indent=2) + "\n")
+        text = json.dumps(evaluators.plain(found), indent=2, allow_nan=False)
+        Path(values.output).write_text(text + "\n")
 
 
 def labels_of(text: str | None) -> dict[str, str] | None:

@@ -1,11 +1,13 @@
 """What `evaluate` shows: how far a pass is, and what was found."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vit_jax.commands.progress import ImageProgress
 from vit_jax.train.console import coverage, value_text
@@ -46,24 +48,25 @@ def show(
 
 
 def write_lines(console, title, found, intervals) -> None:
-    console.print(title, highlight=False, soft_wrap=True)
+    write = functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    write(title)
     for head, metrics in found.items():
         for metric, text, interval in rows_of(metrics, intervals.get(head, {})):
             between = f" ({interval})" if interval else ""
-            console.print(f"{head}/{metric} {text}{between}", highlight=False, soft_wrap=True)
+            write(f"{head}/{metric} {text}{between}")
         if covered := covered_by(metrics):
-            console.print(f"{head}: {covered}", highlight=False, soft_wrap=True)
+            write(f"{head}: {covered}")
 
 
 def write_table(console, title, found, intervals) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title, style="table.title"), title_justify="left")
     for name in ("evaluation", "metric"):
         table.add_column(name)
     for name in ("value", "95 % interval"):
         table.add_column(name, justify="right")
     for head, metrics in found.items():
         for i, (metric, *texts) in enumerate(rows_of(metrics, intervals.get(head, {}))):
-            table.add_row(head if i == 0 else "", metric, *texts)
+            table.add_row(Text(head if i == 0 else ""), Text(metric), *texts)
         if covered := covered_by(metrics):
             table.add_row("", covered, style="dim")
         table.add_section()

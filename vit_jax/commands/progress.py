@@ -77,7 +77,7 @@ class ImageProgress:
         return f"{rate:,.0f} images/s{bytes_text} | ETA {left}"
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 class SectionProgress:

@@ -21,7 +21,7 @@ Letters: h, w, c = height, width, channels; t frames; n objects; k keypoints of 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,6 +70,10 @@ class Source:
         """`self[i]` for an index known to be in range."""
         raise NotImplementedError
 
+    def ranges(self) -> "list[Range]":
+        """Of what sources it is made; their examples stand one range after the other."""
+        return [Range(self, 0, len(self))]
+
     def describe(self, i: int) -> str:
         """Where example i lives, for messages: a file, or the source and a position."""
         return f"{self.name} #{i}"
@@ -77,6 +81,14 @@ class Source:
     def file_name(self, i: int) -> str:
         """The name, without folders, of the file that example i came as; '' where none is known."""
         return ""
+
+
+class Range(NamedTuple):
+    """The examples `range(start, stop)` of a source that is made of no others."""
+
+    base: Source
+    start: int
+    stop: int
 
 
 class UnreadableExample(InputError):

@@ -55,6 +55,12 @@ class EvalSettings:
     label_key: str | None = None
     labels: Mapping[str, Any] | None = None
 
+    def __post_init__(self):
+        if self.every_steps < 0:
+            raise InputError(f"every_steps is {self.every_steps}; allowed: 0 or more.")
+        if self.batch_size is not None:
+            sections.positive_int(self.batch_size, "batch_size")
+
     def origin(self, training: Origin) -> Origin:
         keys = ("source", "data_dir", "image_key", "label_key", "labels")
         return training.changed(**{name: getattr(self, name) for name in keys})

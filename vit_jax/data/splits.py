@@ -9,12 +9,12 @@ Letters: n = examples in a base split.
 import bisect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from itertools import accumulate
 from typing import NamedTuple
 
-from vit_jax.data.examples import Example, Source
+from vit_jax.data.examples import Example, Range, Source
 from vit_jax.errors import InputError
 
 GRAMMAR = (
@@ -65,6 +65,9 @@ class Selection(Source):
         base, j = self._locate(i)
         return base.read(j)
 
+    def ranges(self) -> list[Range]:
+        return [found for part in self._parts for found in _within(part)]
+
     def describe(self, i: int) -> str:
         base, j = self._locate(i)
         return base.describe(j)
@@ -77,6 +80,17 @@ class Selection(Source):
         k = bisect.bisect_right(self._ends, i)
         part = self._parts[k]
         return part.base, part.stop - (self._ends[k] - i)
+
+
+def _within(part: Part) -> Iterator[Range]:
+    """A part, of a source that may have parts itself."""
+    passed = 0
+    for base, start, stop in part.base.ranges():
+        low = max(start, start + part.start - passed)
+        high = min(stop, start + part.stop - passed)
+        if low < high:
+            yield Range(base, low, high)
+        passed += stop - start
 
 
 def parse(split: str) -> list[Term]:

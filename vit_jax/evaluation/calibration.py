@@ -33,10 +33,12 @@ from vit_jax import sections
 from vit_jax.analysis import classification_figures
 from vit_jax.analysis.classification_figures import Reliability
 from vit_jax.data import splits
+from vit_jax.data.examples import Source
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of, interval_of_mean
 from vit_jax.evaluation.logits import check_among, chosen, log_softmax
+from vit_jax.evaluation.overlap import check_apart
 from vit_jax.evaluation.protocol import (
     TEST,
     Interval,
@@ -98,6 +100,10 @@ class Calibration(Protocol):
 
     def check(self, role: str, found: Collection[str]) -> None:
         check_has(found, "label")
+
+    def check_sources(self, sources: Mapping[str, Source]) -> None:
+        if self.fit is not None:
+            check_apart(sources[FIT], sources[TEST], learns="calibration.fit")
 
     def metric_names(self) -> list[str]:
         names = ["ece", "nll", "brier"]

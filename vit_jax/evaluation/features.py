@@ -84,8 +84,12 @@ def check_finite(
     features: Float[np.ndarray, "n r"], what: str = "representations"
 ) -> Float[np.ndarray, "n r"]:
     # Neither end of a range is finite where something in it is not; and no copy is made.
-    if features.size and not np.isfinite([features.min(), features.max()]).all():
-        raise InputError(f"{what} are not all finite; allowed: numbers.")
+    if features.size:
+        ends = np.abs(np.asarray([features.min(), features.max()], np.float64)).max()
+        if not ends <= np.finfo(np.float32).max:  # in which all is computed
+            raise InputError(
+                f"{what} are not all finite; allowed: numbers that single precision holds."
+            )
     return features
 
 

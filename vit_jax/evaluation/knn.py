@@ -9,7 +9,7 @@ classes with equal votes the first wins. A class without a vote is never a hit, 
 fewer than five voters is their classes; the published code leaves these to an unstable sort.
 
 Where test and training images are the same split no image may vote for itself (`leave_one_out`).
-Splits that overlap in part are not told from others: there images do vote for themselves.
+Splits that overlap otherwise, by name or in part, are refused.
 
 Letters: n test images; m training images; k neighbours; c classes.
 """
@@ -22,11 +22,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vit_jax import sections
+from vit_jax.data.examples import Source
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 from vit_jax.evaluation.classification import top_k_hits
 from vit_jax.evaluation.features import TRAIN, OnFeatures, both, intervals_of, shares_of
 from vit_jax.evaluation.nearest import Neighbours, nearest
+from vit_jax.evaluation.overlap import check_apart, places_in
 from vit_jax.evaluation.protocol import TEST, Report, Request, SplitOutputs
 
 TEMPERATURE = 0.07
@@ -71,6 +73,12 @@ class NearestNeighbours(OnFeatures):
                 "for a split by itself, or else False."
             )
         return found
+
+    def check_sources(self, sources: Mapping[str, Source]) -> None:
+        if self.leave_one_out:
+            places_in(sources[TEST], sources[TEST])  # no image has a copy that votes for it
+        else:
+            check_apart(sources[TRAIN], sources[TEST], learns="knn")
 
     def metric_names(self) -> list[str]:
         return [self._name(top, k) for k in self.numbers for top in TOPS]

@@ -84,7 +84,7 @@ def choose_and_fit(
     if held_out is not None:
         whole = Examples(*map(np.concatenate, zip(train, held_out, strict=True)))
     [classifier] = solver.fit(whole, (chosen,), num_classes=num_classes)
-    if not np.isfinite(classifier.weights).all():
+    if not all(np.isfinite(values).all() for values in (classifier.weights, classifier.bias)):
         raise InputError(
             f"a linear probe with {solver.strength} {chosen:g} does not converge; allowed: other "
             "strengths."
@@ -98,7 +98,8 @@ def best_of(curve: dict[float, float]) -> float:
 
 def accuracy(classifier: LinearClassifier, examples: Examples) -> float:
     """Nothing of a classifier that diverged: its logits are no numbers, which rank nowhere."""
-    logits = classifier(examples.features)
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = classifier(examples.features)
     if not np.isfinite(logits).all():
         return 0.0
     return float(top_k_hits(logits, examples.label, k=1).mean())

@@ -13,11 +13,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from vit_jax import sections
 from vit_jax.analysis.probe_figures import draw_strengths
 from vit_jax.errors import InputError
 from vit_jax.evaluation.classification import top_k_hits
-from vit_jax.evaluation.features import Examples, OnFeatures, both, intervals_of, shares_of
+from vit_jax.evaluation.features import (
+    Examples,
+    OnFeatures,
+    both,
+    check_finite,
+    intervals_of,
+    shares_of,
+)
 from vit_jax.evaluation.linear_classifier import Probe, Solver, choose_and_fit, hold_out
 from vit_jax.evaluation.linear_sgd import GradientDescent
 from vit_jax.evaluation.logistic_regression import LogisticRegression
@@ -54,6 +63,7 @@ class LinearProbe(OnFeatures):
     examples_per_step: int | None = None
 
     def __post_init__(self):
+        sections.check_ranges("linear_probe", seed=(self.seed, 0, math.inf))
         self.built()
 
     def built(self) -> Solver:
@@ -74,7 +84,9 @@ class LinearProbe(OnFeatures):
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         train, test = both(outputs)
         probe = self.fit(train, num_classes=len(outputs[TEST].class_names))
-        logits = probe.classifier(test.features)
+        with np.errstate(over="ignore", invalid="ignore"):  # told in words below
+            logits = probe.classifier(test.features)
+        check_finite(logits, f"logits of a linear probe with {probe.strength:g}")
         hits = {f"top{k}": top_k_hits(logits, test.label, k=k) for k in (1, 5)}
         return Report(
             metrics=shares_of(hits) | {f"chosen_{self.built().strength}": probe.strength},

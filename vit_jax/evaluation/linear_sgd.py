@@ -36,6 +36,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from vit_jax import sections
+from vit_jax.errors import InputError
 from vit_jax.evaluation.features import Examples
 from vit_jax.evaluation.linear_classifier import LinearClassifier, Scale, Solver, accuracy
 
@@ -75,7 +76,14 @@ class GradientDescent(Solver):
         scale = Scale.of(train.features, standardise=self.standardise)
         n, size = len(train.label), min(self.examples_per_step, len(train.label))
         data = jax.device_put((scale(train.features), train.label), jax.local_devices()[0])
-        rates = np.asarray(strengths, np.float32) * (size / REFERENCE_BATCH)
+        rates = np.asarray(strengths) * (size / REFERENCE_BATCH)
+        single = np.finfo(np.float32)
+        if (rates < single.tiny).any() or (rates > single.max).any():
+            raise InputError(
+                f"strengths are {strengths}, for batches of {size} out of single precision's "
+                "range; allowed: learning rates such as 0.1."
+            )
+        rates = rates.astype(np.float32)
         rng, steps = np.random.default_rng(self.seed), n // size
         shape = (len(rates), train.features.shape[1] + 1, num_classes)
         state = _State(np.int32(0), np.zeros(shape, np.float32), np.zeros(shape, np.float32))

@@ -27,11 +27,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from vit_jax import sections
 from vit_jax.errors import InputError
+from vit_jax.evaluation.features import check_finite
 
 QUERIES_AT_ONCE = 1_024
 BANK_AT_ONCE = 2**16
-SMALLEST_NORM = 1e-12  # as torch.nn.functional.normalize has it
 NOBODY = -1  # a position that no image of the bank has
 SHARED, WHOLE = PartitionSpec("queries"), PartitionSpec()
 
@@ -66,8 +67,26 @@ def nearest(
       devices: that compute; by default all of this host.
 
     Raises:
-      InputError: where the bank has fewer than k images.
+      InputError: where the bank has fewer than k images, or what is given is no such rows.
     """
+    for name, rows in (("queries", queries), ("bank", bank)):
+        if rows.ndim != 2 or not len(rows) or not np.issubdtype(rows.dtype, np.number):
+            raise InputError(
+                f"{name} has shape {rows.shape} of {rows.dtype}; allowed: numbers, a row an image, "
+                "of one image or more."
+            )
+        check_finite(rows, name)
+    if queries.shape[1] != bank.shape[1]:
+        raise InputError(
+            f"queries have {queries.shape[1]} channels; allowed: {bank.shape[1]}, those of the "
+            "bank."
+        )
+    sections.positive_int(k, "k")
+    if leave_one_out and len(queries) != len(bank):
+        raise InputError(
+            f"there are {len(queries)} queries and a bank of {len(bank)}; allowed: as many, where "
+            "one is left out for each."
+        )
     if k > (others := len(bank) - leave_one_out):
         raise InputError(f"k is {k}, but there are {others} neighbours; allowed: at most these.")
     mesh = Mesh(np.asarray(devices or jax.local_devices()), ("queries",))
@@ -91,8 +110,11 @@ def nearest(
 def normalised(features: Float[np.ndarray, "n r"]) -> Float[np.ndarray, "n r"]:
     """Of length one, as float32; a zero stays one."""
     features = np.asarray(features, np.float32)
+    largest = np.abs(features).max(axis=1, keepdims=True, initial=0)
+    # Squares of what is very large or small would be out of range.
+    features = features / np.where(largest > 0, largest, 1)
     norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(norms, SMALLEST_NORM)
+    return features / np.where(norms > 0, norms, 1)
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from vit_jax.evaluation import ood_scores as scores
 from vit_jax.evaluation import separation
 from vit_jax.evaluation.features import TRAIN, OnFeatures, examples_of
 from vit_jax.evaluation.index import Index
-from vit_jax.evaluation.protocol import TEST, Report, Request, SplitOutputs
+from vit_jax.evaluation.protocol import TEST, Report, Request, SplitOutputs, check_named
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class OutOfDistribution(OnFeatures):
       neighbours: the k of k-NN.
     """
 
-    out: Mapping[str, Mapping[str, Any]]
+    out: Mapping[str, Any]
     scores: tuple[str, ...] = ("msp", "max_logit", "energy", "mahalanobis", "knn")
     temperature: float = 1.0
     neighbours: int = 50
@@ -58,6 +58,7 @@ class OutOfDistribution(OnFeatures):
     def __post_init__(self):
         if not self.out:
             raise InputError("out is empty; allowed: name -> the keys of one source or more.")
+        check_named(self.out, "out")
         if not self.scores:
             raise InputError("scores is empty; allowed: one or more.")
         for name in self.scores:

@@ -5,15 +5,18 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from vit_jax.core import TrainState
 from vit_jax.data.pipeline import EvalData
 from vit_jax.errors import InputError
+from vit_jax.evaluation.features import check_finite
 from vit_jax.evaluation.protocol import Request, SplitOutputs
 
 Rows = Mapping[str, np.ndarray]
 Key = tuple[str, tuple[str, ...]]
+NAMES = {"logits": "logits", "representation": "representations"}  # for messages
 
 
 class Stopped(Exception):
@@ -59,7 +62,7 @@ class Passes:
         self._open, self._run = open_data, run
         self._keys: dict[str, Key] = {}  # of each request
         self._splits: dict[Key, Split] = {}
-        self._step: int | None = None
+        self._seen: tuple[Any, ...] | None = None  # the state's step and weights
 
     def expect(
         self,
@@ -91,8 +94,11 @@ class Passes:
         self, state: TrainState, request: Request, *, stop_requested: Callable[[], bool]
     ) -> SplitOutputs:
         """Raises `Stopped` as soon as `stop_requested()`, which is asked after each batch."""
-        if (step := int(state.step)) != self._step:
-            self._step = step
+        step = int(state.step)
+        # Two states of one step may have other weights; those of one state are the same objects.
+        seen = (step, *jax.tree.leaves(state.variables(averaged=True)))
+        if not is_same(self._seen, seen):
+            self._seen = seen
             for split in self._splits.values():
                 split.kept, split.awaited = None, sum(is_due(step) for is_due in split.users)
         split = self._splits[self._keys[repr(request)]]
@@ -124,6 +130,8 @@ class Passes:
         if not sum(map(len, columns.get("index", ()))):
             raise InputError(f"{data.source.name} has no readable example; allowed: at least one.")
         arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
+        for name in split.reads & set(arrays):
+            check_finite(arrays[name], f"the model's {NAMES[name]} of {data.source.name}")
         del arrays["mask"]
         if "labels" in arrays:
             arrays["labels"] = arrays["labels"] > 0
@@ -133,8 +141,16 @@ class Passes:
             num_examples=data.num_examples,
             class_names=tuple(data.source.class_names),
             present=data.source.present,
+            source=data.source,
             images=functools.partial(images_at, data),
         )
+
+
+def is_same(one: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
+    """Equal steps, and the very same arrays."""
+    if one is None or len(one) != len(other) or one[0] != other[0]:
+        return False
+    return all(a is b for a, b in zip(one[1:], other[1:], strict=True))
 
 
 def key_of(request: Request, data: EvalData) -> Key:

@@ -10,6 +10,7 @@ representation.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -17,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from vit_jax.data.examples import Transform
+from vit_jax.data.examples import Source, Transform
 from vit_jax.data.pipeline import EvalSettings
 from vit_jax.errors import InputError
 
@@ -56,6 +57,7 @@ class SplitOutputs:
       num_examples: of the split, of which n could be read.
       class_names: of the labels.
       present: the classes that can occur, where these are known to be a subset.
+      source: of the split, which tells what examples it shares with others.
       images: positions -> the examples' images as the model got them, uint8[h, w, c] each.
     """
 
@@ -68,6 +70,7 @@ class SplitOutputs:
     num_examples: int
     class_names: tuple[str, ...]
     present: tuple[int, ...] | None = None
+    source: Source | None = None
     images: Callable[[Sequence[int]], list[UInt8[np.ndarray, "h w c"]]] | None = None
 
 
@@ -121,6 +124,9 @@ class Protocol:
     def check(self, role: str, found: Collection[str]) -> None:
         """Raises `InputError` where examples of a role, which have `found`, lack what it needs."""
 
+    def check_sources(self, sources: Mapping[str, Source]) -> None:
+        """Raises `InputError` where roles share examples that they may not."""
+
     def metric_names(self) -> list[str]:
         """Those that `measure` always has; by one of them the best checkpoint may be kept."""
         raise NotImplementedError
@@ -128,6 +134,30 @@ class Protocol:
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         """The outputs are made when they are asked for: one who asks late needs less memory."""
         raise NotImplementedError
+
+
+def check_named(given: Mapping[Any, Any], where: str) -> None:
+    """Raises `InputError` unless these are names that metrics can begin with, and keys of data."""
+    for name, settings in given.items():
+        if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.+-]+", name)):
+            raise InputError(
+                f"{where} has the name {name!r}; allowed: letters, digits, '_', '-', '.' and '+'."
+            )
+        if not isinstance(settings, Mapping):
+            raise InputError(
+                f"{where}.{name} is {settings!r}; allowed: keys of an evaluation, e.g. "
+                "dict(source='folder:DIR', split='test')."
+            )
+
+
+def check_unique(names: Sequence[str]) -> None:
+    """Raises `InputError` where two of a protocol's metrics would have one name."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"two metrics would be called {name!r}; allowed: other names of the data, and "
+                "each setting once."
+            )
 
 
 def check_has(found: Collection[str], *allowed: str) -> None:

@@ -1,7 +1,7 @@
 """Image-to-image retrieval: do the nearest representations show the same class?
 
 Representations are compared by the cosine of their angle. A query is an example of the scored
-split; the gallery is that split without the query, or another one; relevant is what has the
+split; the gallery is that split, or another one, always without the query; relevant is what has the
 query's class. Classes are those of the source, of which the model need know none. Queries without
 anything relevant in the gallery do not count.
 
@@ -33,6 +33,7 @@ from vit_jax.evaluation.bootstrap import interval_of_mean
 from vit_jax.evaluation.features import Examples, examples_of
 from vit_jax.evaluation.index import Index
 from vit_jax.evaluation.nearest import normalised
+from vit_jax.evaluation.overlap import NOBODY, places_in
 from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs, check_has
 
 GALLERY = "gallery"
@@ -86,13 +87,8 @@ class Retrieval(Protocol):
         queries = outputs[TEST]
         gallery = queries if self.gallery is None else outputs[GALLERY]
         check(queries, gallery)
-        is_own = gallery is queries
-        found = score(
-            examples_of(queries),
-            examples_of(gallery),
-            at=self.at,
-            is_own=is_own,
-        )
+        own = own_places(queries, gallery)
+        found = score(examples_of(queries), examples_of(gallery), at=self.at, own=own)
         counts = found.relevant > 0
         if not counts.any():
             raise InputError(
@@ -101,7 +97,7 @@ class Retrieval(Protocol):
             )
         values = {f"recall_at_{k}": hit[counts] for k, hit in found.recall.items()}
         values |= {"map": found.precision[counts], "map_at_r": found.precision_at_r[counts]}
-        draw = partial(draw_sheet, queries, gallery, count=self.sheet, is_own=is_own)
+        draw = partial(draw_sheet, queries, gallery, count=self.sheet, own=own)
         return Report(
             metrics={name: float(x.mean()) for name, x in values.items()},
             intervals={name: interval_of_mean(x) for name, x in values.items()},
@@ -132,7 +128,7 @@ def score(
     gallery: Examples,
     *,
     at: tuple[int, ...],
-    is_own: bool = False,
+    own: Int[np.ndarray, " q"] | None = None,
     at_once: int = AT_ONCE,
 ) -> Scores:
     """Ranks the whole gallery for each query, some queries at a time.
@@ -141,14 +137,13 @@ def score(
 
     Args:
       queries, gallery: q, and g of them.
-      is_own: the queries are the gallery; none finds itself.
+      own: see `rankings`.
       at_once: similarities that are in memory together.
     """
     recall: dict[int, list[np.ndarray]] = {k: [] for k in at}
     precision, at_r, relevant = [], [], []
-    own = np.arange(len(queries.label)) if is_own else None
     for rows, order in rankings(queries.features, gallery.features, own=own, at_once=at_once):
-        is_hit = gallery.label[order] == queries.label[rows, None]
+        is_hit = (gallery.label[order] == queries.label[rows, None]) & (order != NOBODY)
         for k, found in recall.items():
             found.append(is_hit[:, :k].any(axis=1))
         precision.append(average_precision(is_hit))
@@ -174,17 +169,20 @@ def rankings(
     order of the gallery.
 
     Args:
-      own: each query's position in the gallery, where it is left out; None where it is not there.
+      own: each query's position in the gallery, where it is left out; `NOBODY` of one that is not
+        there, None where none is. What is left out leaves `NOBODY` at the end.
     """
     asked, known = (normalised(x).astype(np.float64) for x in (queries, gallery))
     step = max(1, at_once // len(known))
     for start in range(0, len(asked), step):
         rows = slice(start, min(start + step, len(asked)))
         similarity = (asked[rows] @ known.T).astype(np.float32)
-        if own is not None:  # the last one, and left out
-            similarity[np.arange(len(similarity)), own[rows]] = -np.inf
+        is_there = np.zeros(len(similarity), bool) if own is None else own[rows] != NOBODY
+        if is_there.any():  # the last one, and left out
+            similarity[is_there, own[rows][is_there]] = -np.inf
         order = most_similar_first(similarity)
-        yield rows, order if own is None else order[:, :-1]
+        order[is_there, -1] = NOBODY
+        yield rows, order
 
 
 def most_similar_first(similarity: Float32[np.ndarray, "q g"]) -> Int[np.ndarray, "q g"]:
@@ -232,19 +230,35 @@ def check(queries: SplitOutputs, gallery: SplitOutputs) -> None:
         raise InputError(f"{queries.name} has 1 example; allowed: two or more, or a gallery.")
 
 
+def own_places(queries: SplitOutputs, gallery: SplitOutputs) -> Int[np.ndarray, " q"] | None:
+    """Each query's row in the gallery, `NOBODY` where it is not there; None where none is."""
+    if queries.source is None or gallery.source is None:  # not of a pass
+        return np.arange(len(queries.index)) if gallery is queries else None
+    rows = np.full(gallery.num_examples + 1, NOBODY)  # the last one is nobody's
+    rows[gallery.index] = np.arange(len(gallery.index))
+    found = rows[places_in(queries.source, gallery.source)[queries.index]]
+    return found if (found != NOBODY).any() else None
+
+
 def index_of(gallery: SplitOutputs) -> Index:
     return Index(gallery.representation, label=gallery.label, class_names=gallery.class_names)
 
 
 def draw_sheet(
-    queries: SplitOutputs, gallery: SplitOutputs, target: Path, *, count: int, is_own: bool
+    queries: SplitOutputs,
+    gallery: SplitOutputs,
+    target: Path,
+    *,
+    count: int,
+    own: Int[np.ndarray, " q"] | None,
 ) -> None:
     """Queries from all over the split, each with its nearest neighbours."""
     rows = np.unique(np.linspace(0, len(queries.index) - 1, count).astype(int))
-    asked, own = queries.representation[rows], rows if is_own else None
+    asked, own = queries.representation[rows], None if own is None else own[rows]
     parts = [order for _, order in rankings(asked, gallery.representation, own=own)]
     answers = []
     for row, kept in zip(rows, np.concatenate(parts)[:, :SHEET_COLUMNS], strict=True):
+        kept = kept[kept != NOBODY]
         answers.append(
             Answer(
                 query=queries.images(queries.index[[row]].tolist())[0],

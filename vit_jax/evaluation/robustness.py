@@ -39,7 +39,15 @@ from vit_jax.errors import InputError
 from vit_jax.evaluation.bootstrap import interval_of_mean
 from vit_jax.evaluation.classification import top_k_hits
 from vit_jax.evaluation.logits import chosen
-from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs, check_has
+from vit_jax.evaluation.protocol import (
+    TEST,
+    Protocol,
+    Report,
+    Request,
+    SplitOutputs,
+    check_has,
+    check_named,
+)
 
 IMAGENET_CLASSES = 1_000
 # AlexNet's error averaged over severities (hendrycks/robustness, ImageNet-C/test.py and README),
@@ -77,7 +85,8 @@ class Robustness(Protocol):
     Attributes:
       corruptions: names, see `data.corruptions.corrupt.CORRUPTIONS`; none for shifts alone.
       severities: of 1 to 5.
-      limit: how many of the first images are corrupted; None is all.
+      limit: how many of the first images are corrupted; None is all. With it 'clean_top1' is of
+        these images, too, with which relative numbers compare, and 'top1' still of all.
       shifts: name -> keys of `EvalSettings` of other data with the model's classes.
     """
 
@@ -86,7 +95,7 @@ class Robustness(Protocol):
     corruptions: tuple[str, ...] = tuple(COMMON)
     severities: tuple[int, ...] = SEVERITIES
     limit: int | None = None
-    shifts: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    shifts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         for name, values in (("corruptions", self.corruptions), ("severities", self.severities)):
@@ -99,7 +108,8 @@ class Robustness(Protocol):
                 Corruption(name, severity)
         if self.limit is not None:
             sections.positive_int(self.limit, "limit")
-        if taken := set(self.shifts) & {*self.corruptions, "corrupted"}:
+        check_named(self.shifts, "shifts")
+        if taken := set(self.shifts) & {*self.corruptions, "corrupted", "clean"}:
             raise InputError(f"a shift is called {min(taken)!r}, as a corruption is; allowed: not.")
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:
@@ -125,13 +135,14 @@ class Robustness(Protocol):
 
     def metric_names(self) -> list[str]:
         means = ["corrupted_top1", "corrupted_error", "relative_error"] if self.corruptions else []
+        means += ["clean_top1"] if self.corruptions and self.limit else []
         return ["top1", *means, *(f"{name}_top1" for name in (*self.corruptions, *self.shifts))]
 
     def measure(self, outputs: Mapping[str, SplitOutputs]) -> Report:
         test = outputs[TEST]
         clean = hits(test)
         values = {"top1": clean.astype(np.float64)}
-        tables: dict[str, Any] = {}
+        scored, tables = None, {}
         pictures: dict[str, Callable[[Path], None]] = {}
         if self.corruptions:
             is_right = self._corrupted(outputs)
@@ -140,6 +151,10 @@ class Robustness(Protocol):
             values |= self._summary(is_right.mean(axis=1), same, len(test.class_names))
             table = is_right.mean(axis=2)
             tables = {"top1": self._by_severity(table), "corruptions": GENERATED}
+            if self.limit is not None:
+                values["clean_top1"] = same
+                scored = len(same)
+                tables["images"] = {"top1": len(clean), "corrupted": scored}
             pictures["accuracy.png"] = partial(self._draw_table, table, float(same.mean()))
             pictures["corruptions.png"] = partial(self._draw_images, test)
         for name in self.shifts:
@@ -149,6 +164,7 @@ class Robustness(Protocol):
             intervals={name: interval_of_mean(value) for name, value in values.items()},
             tables=tables,
             pictures=pictures,
+            scored=scored,
         )
 
     def _corrupted(

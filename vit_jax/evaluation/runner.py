@@ -13,7 +13,16 @@ from jaxtyping import Array
 from vit_jax.core import Batch, Mean, Task, TrainState, Tree
 from vit_jax.errors import InputError
 from vit_jax.evaluation.passes import Lazy, Passes, Stopped
-from vit_jax.evaluation.protocol import TEST, Protocol, Report, Request, SplitOutputs
+from vit_jax.evaluation.protocol import (
+    TEST,
+    Protocol,
+    Report,
+    Request,
+    SplitOutputs,
+    check_unique,
+)
+
+COUNTS = ("examples", "unreadable", "scored")  # which metrics may not be called
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,9 +120,13 @@ class ProtocolEvaluator(Scheduled):
     keep: Callable[[str, Report], None] = lambda name, report: None
 
     def __post_init__(self):
+        check_unique([*self.protocol.metric_names(), *COUNTS])
+        sources = {}
         for role, request in self.requests.items():
             data = self.passes.expect(request, self.protocol.reads, is_due=self._comes)
             self.protocol.check(role, data.spec)
+            sources[role] = data.source
+        self.protocol.check_sources(sources)
 
     def metric_names(self, state: Tree) -> list[str]:
         del state

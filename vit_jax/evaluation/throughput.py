@@ -101,13 +101,13 @@ class ThroughputEvaluator(Scheduled):
         return self.settings.warm_up + self.settings.repetitions
 
     def _alone(self, state: TrainState) -> Iterator[float]:
-        """Images/s of each repetition, without end."""
+        """Images/s of each repetition, without end; padding does not count."""
         batch = next(iter(self.batches()))
         while True:
             began = self.clock()
             found = [self.forward(state, batch) for _ in range(self.settings.calls)]
             jax.block_until_ready(found)
-            yield self.settings.calls * self.batch_size / (self.clock() - began)
+            yield self.settings.calls * self._sizes()[0] / (self.clock() - began)
 
     def _with_data(self, state: TrainState) -> Iterator[float]:
         """The same; the split is begun anew as often as needed, and padding does not count."""

@@ -13,6 +13,7 @@ tasks that share their images, as smallNORB's do, are taken for independent in t
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -73,7 +74,8 @@ class Transfer(Protocol):
         sections.choose(SOLVERS, self.solver, where="transfer.solver")
         if self.num_examples is not None:
             sections.positive_int(self.num_examples, "num_examples")
-        sections.check_ranges("transfer", held_out=(self.held_out, sections.TINY, 1))
+        held_out, seed = (self.held_out, sections.TINY, 1), (self.seed, 0, math.inf)
+        sections.check_ranges("transfer", held_out=held_out, seed=seed)
         self.suite()
 
     def suite(self) -> dict[str, TransferTask]:

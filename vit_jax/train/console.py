@@ -58,7 +58,7 @@ class ConsoleSink:
             self._bar.stop()
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def training_text(values: Mapping[str, float]) -> str:
@@ -107,6 +107,6 @@ def value_text(metric: str, value: float | int) -> str:
 
 def coverage(*, scored: int, examples: int, unreadable: int = 0) -> str:
     """'49,998 of 50,000 scored, 2 unreadable'."""
-    missing = {"unreadable": unreadable, "without label": examples - scored - unreadable}
+    missing = {"unreadable": unreadable, "left out": examples - scored - unreadable}
     parts = [f"{count:,} {what}" for what, count in missing.items() if count]
     return ", ".join([f"{scored:,} of {examples:,} scored", *parts])

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax import sections
-from vit_jax.data.examples import Example, Source
+from vit_jax.data.examples import Example, Range, Source
 from vit_jax.data.packed import Ragged
 from vit_jax.data.sources import fields
 from vit_jax.errors import InputError
@@ -45,6 +45,9 @@ class _Wrapped(Source):
 
     def __len__(self) -> int:
         return len(self._base)
+
+    def ranges(self) -> list[Range]:
+        return self._base.ranges()
 
     def describe(self, i: int) -> str:
         return self._base.describe(i)
