@@ -55,7 +55,7 @@ def test_the_table_of_policies_names_every_table():
 
 def test_the_table_of_sections_names_every_key_of_an_evaluation():
     (_, said) = rows(CONFIGS, "section")["`evals`"]
-    assert set(code(said)) == set(inspect.signature(EvalSettings).parameters)
+    assert set(code(said)) == {"protocol", *inspect.signature(EvalSettings).parameters}
 
 
 @pytest.mark.parametrize("file", ["README.md", "augmentation.md"])

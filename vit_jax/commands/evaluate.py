@@ -110,6 +110,7 @@ def evaluate(values: flags.FlagValues, settings: dict[str, dict[str, Any]]) -> N
     from vit_jax import evaluators
     from vit_jax.commands import entries, measured
     from vit_jax.train import agreement, hosts
+    from vit_jax.workdir import check_writable
 
     votes, reports = agreement.Votes(), {}
     protocols = list(dict.fromkeys(values.protocol)) or [evaluators.TASK]
@@ -117,8 +118,10 @@ def evaluate(values: flags.FlagValues, settings: dict[str, dict[str, Any]]) -> N
         chosen = [name for name in protocols if name != CONFIG]
         entries.check_names(chosen, settings, also=(CONFIG,))
         settings = entries.with_training_split(chosen, settings, values.training_split)
+        check_output(values)
         folder = report_folder(values)
-        make_folders(values, folder if set(protocols) - {evaluators.TASK} else None)
+        if folder is not None and set(protocols) - {evaluators.TASK}:
+            check_writable(folder)
     restored = restore(values)
     folder = place_in(folder, values, protocols)
 
@@ -233,15 +236,15 @@ def place_in(
     return folder
 
 
-def make_folders(values: flags.FlagValues, reports: Path | None) -> None:
+def check_output(values: flags.FlagValues) -> None:
+    """Raises `InputError` where the metrics could not be written in the end."""
     from vit_jax.workdir import check_writable
 
-    output = Path(values.output).parent if values.output else None
-    if values.output and Path(values.output).is_dir():
+    if not values.output:
+        return
+    if Path(values.output).is_dir():
         raise InputError(f"--output is the folder {values.output}; allowed: a file.")
-    for folder in (output, reports):
-        if folder is not None:
-            check_writable(folder)
+    check_writable(Path(values.output).parent)
 
 
 def title(restored: Any, values: flags.FlagValues) -> str:
