@@ -7,20 +7,13 @@ import re
 
 import numpy as np
 import pytest
+from command_calls import call
 from helpers import NUM_STEPS, TINY_MODEL, train_arguments
 from PIL import Image
 from toys import normal
 
 from vit_jax import weights
 from vit_jax.__main__ import main
-
-
-def call(capsys, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command, run in this process."""
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
 
 
 @pytest.fixture(scope="module")

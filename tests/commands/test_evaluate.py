@@ -8,27 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_calls import call
 from helpers import tiny_config
 from PIL import Image
 from pretrained import CLASSES, SIZE, preprocessing, vit
 from rich.console import Console
 
 from vit_jax import experiment, weights
-from vit_jax.__main__ import main
 from vit_jax.commands import evaluate, measured
 from vit_jax.data.pipeline import EvalData
 from vit_jax.evaluation.protocol import Interval, Report
 from vit_jax.train.checkpoint import Checkpointer
 
 NUM_STEPS, METRIC = 12, "mean_class_accuracy"
-
-
-def call(capsys, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command, run in this process."""
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
 
 
 @pytest.fixture(scope="module")

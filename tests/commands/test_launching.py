@@ -5,18 +5,11 @@ import re
 import sys
 
 import pytest
+from command_calls import call
 from helpers import train_arguments
 
 from vit_jax.__main__ import main
 from vit_jax.launch import local, slurm
-
-
-def call(capsys, *arguments):
-    """Exit code, standard output and standard error of a command, run in this process."""
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
 
 
 @pytest.mark.parametrize(

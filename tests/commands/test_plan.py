@@ -2,11 +2,10 @@
 
 import json
 
+import command_calls
 import jax
 import pytest
 from helpers import DIGITS
-
-from vit_jax.__main__ import main
 
 QUICK = "--compile=no"
 CONFIG = """
@@ -23,12 +22,8 @@ def get_config(arg):
 
 
 def call(capsys, *arguments):
-    """Exit code, standard output and standard error."""
     jax.devices()  # before the command, which else would make devices of its own
-    with pytest.raises(SystemExit) as stop:
-        main(["plan", *arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
+    return command_calls.call(capsys, "plan", *arguments)
 
 
 @pytest.fixture

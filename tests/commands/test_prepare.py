@@ -2,21 +2,17 @@
 
 import json
 
+import command_calls
 import numpy as np
 import pytest
 from PIL import Image
 from prepare_inputs import image_bytes, pictures, write_folder
 
-from vit_jax.__main__ import main
 from vit_jax.commands.progress import ImageProgress
 
 
 def call(capsys, *arguments):
-    """Exit code, standard output and standard error."""
-    with pytest.raises(SystemExit) as stop:
-        main(["prepare", "--workers=0", *arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
+    return command_calls.call(capsys, "prepare", "--workers=0", *arguments)
 
 
 @pytest.fixture

@@ -1,17 +1,13 @@
 """`prepare --preview` draws what the training of a config will see, and its evaluations."""
 
+import command_calls
 import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.__main__ import main
-
 
 def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(["prepare", "--preview", *arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
+    return command_calls.call(capsys, "prepare", "--preview", *arguments)
 
 
 def shown(path):

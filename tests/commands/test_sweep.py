@@ -6,12 +6,12 @@ import re
 import shlex
 
 import cheap_trials
+import command_calls
 import pytest
 import synthetic_sweeps as synthetic
 from helpers import ROOT, tiny_config
 
 from vit_jax import experiment
-from vit_jax.__main__ import main
 from vit_jax.commands import parsing, sweep, train
 from vit_jax.sweeps import running, status
 from vit_jax.sweeps.folder import State, SweepFolder
@@ -31,11 +31,7 @@ def search_space(trial):
 
 
 def call(capsys, *arguments):
-    """Exit code, standard output and standard error of the command, run in this process."""
-    with pytest.raises(SystemExit) as stop:
-        main(["sweep", *arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
+    return command_calls.call(capsys, "sweep", *arguments)
 
 
 def write(folder, functions, **overrides):
