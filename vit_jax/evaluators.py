@@ -22,7 +22,7 @@ from vit_jax.evaluation.passes import Passes, Rows
 from vit_jax.evaluation.protocol import Report, Request
 from vit_jax.evaluation.runner import Evaluator, ProtocolEvaluator
 from vit_jax.evaluation.throughput import Throughput, ThroughputEvaluator
-from vit_jax.learner import Learner
+from vit_jax.learner import Learner, abstract_rows
 from vit_jax.tasks.classification import Classification
 from vit_jax.train import hosts, sharding
 from vit_jax.train.agreement import Votes
@@ -149,8 +149,15 @@ class Builder:
         if isinstance(self._learner.task, Classification):
             self._check_reads(("logits",), f"{where}: the task")
         data = self.open_data(Request(settings=entry))
-        found = self._learner.evaluator(name, data, self._votes, every_steps=entry.every_steps)
-        return dataclasses.replace(found, batches=functools.partial(self._batches, data))
+        return Evaluator(
+            name=name,
+            task=self._learner.task,
+            every_steps=entry.every_steps,
+            num_examples=data.num_examples,
+            abstract_batch=abstract_rows(data.spec, data.batch_size),
+            batches=functools.partial(self._batches, data),
+            compile=self._learner.compile,
+        )
 
     def _throughput(self, name: str, given: dict[str, Any], where: str) -> ThroughputEvaluator:
         entry, settings = split_entry(Throughput, given, where=where)

@@ -226,19 +226,6 @@ class Learner:
         rows = votes.guard(data, data.padding(), number=len(data))
         return sharding.to_devices(rows, self.mesh)
 
-    def evaluator(
-        self, name: str, data: pipeline.EvalData, votes: Votes, *, every_steps: int = 0
-    ) -> Evaluator:
-        return Evaluator(
-            name=name,
-            task=self.task,
-            every_steps=every_steps,
-            num_examples=data.num_examples,
-            abstract_batch=abstract_rows(data.spec, data.batch_size),
-            batches=functools.partial(self.device_batches, data, votes),
-            compile=self.compile,
-        )
-
     def probabilities(
         self, state: TrainState, images: Iterable[tuple[Any, np.ndarray]], batch_size: int
     ) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:

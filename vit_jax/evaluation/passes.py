@@ -118,7 +118,7 @@ class Passes:
                 split.kept = None
 
     def _gather(
-        self, state: TrainState, split: "Split", stop_requested: Callable[[], bool]
+        self, state: TrainState, split: Split, stop_requested: Callable[[], bool]
     ) -> SplitOutputs:
         data, columns = split.data, {}
         for rows in self._run(state, data, tuple(sorted(split.reads))):
