@@ -29,13 +29,13 @@ def learner_on(mesh, model=None, *, tx=None, shape=IMAGE_SHAPE, mixing=None, **s
             class_names=tuple(map(str, range(NUM_CLASSES))),
             preprocessing=Preprocessing(image_size=shape[:2], channels=shape[2]),
             num_examples=1000,
+            num_steps=10,
             batch={name: (x.shape[1:], str(x.dtype)) for name, x in rows.items()},
         ),
         mesh=mesh,
         task=task,
         optimizer=Optimizer(tx or optax.adamw(1e-3), lambda step: 1e-3),
         settings=TrainSettings(num_steps=10, **settings),
-        num_steps=10,
     )
 
 

@@ -14,6 +14,7 @@ INFO = Info(
     class_names=tuple("abcdefg"),
     preprocessing=Preprocessing(image_size=IMAGE_SHAPE[:2], channels=3),
     num_examples=100,
+    num_steps=4,
     batch={
         "image": (IMAGE_SHAPE, "uint8"),
         "label": ((), "int32"),
@@ -30,7 +31,6 @@ def learner(**settings):
         task=classification(),
         optimizer=optimizer.build(num_steps=4, learning_rate=0.1),
         settings=TrainSettings(num_steps=4, **settings),
-        num_steps=4,
     )
 
 

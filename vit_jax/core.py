@@ -76,6 +76,8 @@ class Task:
     # True where examples meet in the loss (contrastive, Sinkhorn): the mean over a batch is
     # then no mean over its microbatches, and gradient accumulation is refused.
     mixes_examples: bool = False
+    # Where in the parameters those of `config.task.model` are: all of them, or a part.
+    model_path: tuple[str, ...] = ()
 
     def init(self, rng: jax.Array, batch: Batch) -> Variables:
         """New variables for a batch of this shape."""
@@ -100,8 +102,17 @@ class Task:
         del carry
         return state.task_state
 
+    def variables(self, state: TrainState) -> Variables:
+        """What `predict` takes and an export keeps: the student's, or rather a teacher's?"""
+        return state.variables(averaged=True)
+
     def predict(self, variables: Variables, batch: Batch, rng: jax.Array) -> Outputs:
         raise NotImplementedError
+
+    def diagnose(self, metrics: Mapping[str, float]) -> list[str]:
+        """What a log line's metrics say has gone wrong: a sentence each, with what to change."""
+        del metrics
+        return []
 
 
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]

@@ -239,8 +239,8 @@ class Builder:
 
 
 def predict(task: Task, state: TrainState, batch: Batch) -> Outputs:
-    """With the averaged weights where the run keeps them."""
-    return task.predict(state.variables(averaged=True), batch, state.rng)
+    """With the weights that the task would have measured: averaged ones, a teacher's."""
+    return task.predict(task.variables(state), batch, state.rng)
 
 
 def split_entry(

@@ -4,9 +4,10 @@ Each section of the config goes to one builder; what the builders make is put to
 nowhere else. `restoring.py` brings a run back to be measured and used.
 """
 
+import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from vit_jax import evaluators, one_run, reporting, sections, weights
+from vit_jax import evaluators, one_run, reporting, sections
 from vit_jax.analysis import figures
 from vit_jax.core import TrainState
 from vit_jax.data import pipeline
 from vit_jax.errors import InputError
-from vit_jax.initial import Initial
+from vit_jax.initial import Beginning
 from vit_jax.launch.settings import LaunchSettings
 from vit_jax.learner import Info, Learner, TrainSettings
 from vit_jax.tasks import TASKS
@@ -28,7 +29,7 @@ from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.console import evaluation_text
 from vit_jax.train.logger import NonFinite
 from vit_jax.train.preemption import on_sigterm
-from vit_jax.workdir import Workdir, check_owner, read_json, write_json
+from vit_jax.workdir import Workdir, write_json
 
 SECTIONS = ("task", "data", "optimizer", "train", "mesh", "evals", "init", "launch")
 
@@ -54,7 +55,7 @@ def run(
         given = one_run.agreed(lambda: plain(config), workdir)
         with agreement.together():  # a mistake that one process finds ends all of them
             sections.call(LaunchSettings, given["launch"], where="config.launch")
-            config, initial, found = read_initial(given, workdir)
+            config, beginning = Beginning.read(given, workdir)
             mesh = sections.call(sharding.make_mesh, config["mesh"], where="config.mesh")
             settings = sections.call(TrainSettings, config["train"], where="config.train")
             share = hosts.share_of_batch(mesh)
@@ -67,19 +68,11 @@ def run(
             measured = evaluators.of_run(config["evals"], learner, data, votes, workdir)
             learner.check(data.train.batch_size, measured)
 
-        def new_state() -> TrainState:
-            if initial is None:
-                return learner.init_state()
-            with agreement.together():
-                variables, report = initial.load_into(learner, found or initial.read())
-            console.print(f"{initial.source}: {report}", highlight=False, soft_wrap=True)
-            return learner.init_state(variables)
-
         with one_run.claimed(workdir, given):
             folder = Workdir.at(workdir)
             if (result := agreement.from_first(folder.read_result)) is not None:
                 return _already_finished(folder, result, console)
-            return _train(learner, data, measured, folder, config, console, votes, new_state)
+            return _train(learner, data, measured, folder, config, console, votes, beginning)
 
 
 def _already_finished(
@@ -98,7 +91,7 @@ def _train(
     config: dict[str, Any],
     console: Console,
     votes: agreement.Votes,
-    new_state: Callable[[], TrainState],
+    beginning: Beginning,
 ) -> dict[str, float]:
     settings, began = learner.settings, time.perf_counter()
     card = reporting.make_card(learner, config)
@@ -110,7 +103,7 @@ def _train(
         keep_best=settings.keep_best,
         before_save=votes.settle,
     )
-    state, start, evaluated = _start(learner, checkpointer, new_state)
+    state, start, evaluated = _start(learner, checkpointer, beginning, console)
     console.print(reporting.summary(learner, data, folder, start), highlight=False, soft_wrap=True)
     step = learner.compile_step(data.train.batch_size)
     console.print(reporting.compiled(step), highlight=False, soft_wrap=True)
@@ -147,39 +140,16 @@ def _train(
 
 
 def _start(
-    learner: Learner, checkpointer: Checkpointer, new_state: Callable[[], TrainState]
+    learner: Learner, checkpointer: Checkpointer, beginning: Beginning, console: Console
 ) -> tuple[TrainState, int, dict[str, float]]:
     """The state to begin with, its step, and what its evaluation found if it had one."""
     start = checkpointer.newest()
     if start is None:
-        return new_state(), 0, {}
+        return beginning.new_state(learner, console), 0, {}
     card = checkpointer.read_card(start)
     with agreement.together():
         check_same_data(card, checkpointer.card)
     return checkpointer.restore(start, learner.abstract_state()), start, card["evaluation"]
-
-
-def read_initial(
-    config: dict[str, Any], workdir: str | Path | None = None
-) -> tuple[dict[str, Any], Initial | None, weights.Source | None]:
-    """`config.init`: the config with what its source completes, the section, and the source.
-
-    A run that has begun in the workdir is as it was then, and its source None: that may have gone
-    or changed.
-    """
-    if not config["init"]:
-        return config, None, None
-    initial = sections.call(Initial, config["init"], where="config.init")
-    folder = None if workdir is None else Workdir.at(workdir)
-    if folder and folder.holds_training() and folder.run.is_file():
-        check_owner(folder, config)
-        card = read_json(folder.run)
-        model = card["config"]["task"]["model"]
-        return initial.complete(config, model, card["preprocessing"]), initial, None
-    found = initial.read()
-    model = {"name": found.name, **found.settings}
-    del model["num_classes"]  # the data's
-    return initial.complete(config, model, found.preprocessing), initial, found
 
 
 def plain(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
@@ -240,6 +210,7 @@ def build_learner(
 ) -> Learner:
     task = dict(config["task"])
     builder = sections.choose(TASKS, task.pop("name", None), where="config.task.name")
+    info = dataclasses.replace(info, num_steps=num_steps)
     return Learner(
         info=info,
         mesh=mesh,
@@ -248,6 +219,5 @@ def build_learner(
             optimizer.build, config["optimizer"], where="config.optimizer", num_steps=num_steps
         ),
         settings=sections.call(TrainSettings, config["train"], where="config.train"),
-        num_steps=num_steps,
         rules=sharding.read_rules(config["mesh"].get("rules", ())),
     )

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from vit_jax import weights
-from vit_jax.core import Variables
+from flax import traverse_util
+from rich.console import Console
+
+from vit_jax import sections, weights
+from vit_jax.core import TrainState, Variables
 from vit_jax.errors import InputError
 from vit_jax.learner import Learner
-from vit_jax.train import patterns
+from vit_jax.train import agreement, patterns
+from vit_jax.workdir import Workdir, check_owner, read_json
 
 # What the source's preprocessing decides where `config.data` does not.
 PREPROCESSING = ("image_size", "mean", "std", "interpolation")
@@ -82,7 +87,7 @@ class Initial:
                 f"config.init is set, but a {type(learner.task).__name__} has no single model; "
                 "allowed: a task with one."
             )
-        return weights.load_into(
+        variables, report = weights.load_into(
             model,
             found,
             image_shape=info.preprocessing.image_shape,
@@ -93,3 +98,63 @@ class Initial:
             ignore=self.ignore,
             seed=learner.settings.seed,
         )
+        return within(learner, variables), report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """What a run begins with, once it is known that it has not begun.
+
+    Attributes:
+      initial: `config.init`; None where that is empty.
+      found: its source; None if it is to be read when it is needed.
+    """
+
+    initial: Initial | None = None
+    found: weights.Source | None = None
+
+    @classmethod
+    def read(
+        cls, config: Mapping[str, Any], workdir: str | Path | None = None
+    ) -> tuple[dict[str, Any], "Beginning"]:
+        """The config, with what its sources complete, and the beginning.
+
+        A run that has begun in the workdir is as it was then, and its sources are not read: they
+        may have gone or changed.
+        """
+        if not config["init"]:
+            return dict(config), cls()
+        initial = sections.call(Initial, config["init"], where="config.init")
+        folder = None if workdir is None else Workdir.at(workdir)
+        if folder and folder.holds_training() and folder.run.is_file():
+            check_owner(folder, config)
+            card = read_json(folder.run)
+            model = card["config"]["task"]["model"]
+            return initial.complete(config, model, card["preprocessing"]), cls(initial=initial)
+        found = initial.read()
+        model = {"name": found.name, **found.settings}
+        del model["num_classes"]  # the data's
+        config = initial.complete(config, model, found.preprocessing)
+        return config, cls(initial=initial, found=found)
+
+    def new_state(self, learner: Learner, console: Console) -> TrainState:
+        """The state before the first step."""
+        if self.initial is None:
+            return learner.init_state()
+        with agreement.together():
+            found = self.found or self.initial.read()
+            variables, report = self.initial.load_into(learner, found)
+        console.print(f"{self.initial.source}: {report}", highlight=False, soft_wrap=True)
+        return learner.init_state(variables)
+
+
+def within(learner: Learner, variables: Variables) -> Variables:
+    """A model's variables among the task's, whose other parameters are new."""
+    path = learner.task.model_path
+    if not path:
+        return variables
+    whole = learner.init_state().variables()
+    params = traverse_util.flatten_dict(whole["params"])
+    model = traverse_util.flatten_dict(variables["params"])
+    params |= {(*path, *name): leaf for name, leaf in model.items()}
+    return {**whole, **variables, "params": traverse_util.unflatten_dict(params)}

@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import sections
 from vit_jax.analysis import cost
-from vit_jax.core import StepFn, Task, TrainState, Variables
+from vit_jax.core import StepFn, Task, TrainState, Tree, Variables
 from vit_jax.data import pipeline
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
@@ -89,12 +89,14 @@ class TrainSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Info:
-    """What tasks, and whoever reads a checkpoint, need to know of the data."""
+    """What tasks, and whoever reads a checkpoint, need to know of the data and the run's length."""
 
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     num_examples: int  # of the training split
     batch: Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape of one row, dtype
+    batch_size: int = 1  # of the training, over all hosts
+    num_steps: int = 1  # of the whole run; the data does not know it
 
     @classmethod
     def of(cls, data: pipeline.DataSet) -> "Info":
@@ -103,6 +105,7 @@ class Info:
             preprocessing=data.preprocessing,
             num_examples=data.train.num_examples,
             batch=data.train.spec,
+            batch_size=data.train.batch_size,
         )
 
     @classmethod
@@ -112,6 +115,8 @@ class Info:
             preprocessing=Preprocessing.from_dict(stored["preprocessing"]),
             num_examples=stored["num_examples"],
             batch={name: (tuple(shape), dtype) for name, (shape, dtype) in stored["batch"].items()},
+            batch_size=stored.get("batch_size", 1),  # earlier cards have none
+            num_steps=stored["num_steps"],
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,6 +125,8 @@ class Info:
             "preprocessing": self.preprocessing.to_dict(),
             "num_examples": self.num_examples,
             "batch": {name: [list(shape), dtype] for name, (shape, dtype) in self.batch.items()},
+            "batch_size": self.batch_size,
+            "num_steps": self.num_steps,
         }
 
     def empty_batch(self, size: int = 1) -> dict[str, np.ndarray]:
@@ -137,8 +144,19 @@ class Learner:
     task: Task
     optimizer: optimizer.Optimizer
     settings: TrainSettings
-    num_steps: int
     rules: patterns.Rules = sharding.TENSOR_RULES  # of where the mesh splits the state
+
+    @property
+    def num_steps(self) -> int:
+        return self.info.num_steps
+
+    def model_variables(self, state: TrainState) -> Variables:
+        """Those of `task.model`, which is the task's network or a part of it."""
+        variables = self.task.variables(state)
+        params = functools.reduce(
+            lambda tree, key: tree[key], self.task.model_path, variables["params"]
+        )
+        return {**variables, "params": params}
 
     def abstract_state(self) -> TrainState:
         """The state's shapes, types and places; refuses a mesh or rules without effect."""
@@ -181,11 +199,13 @@ class Learner:
                 "checkpoint_every that is a multiple of that evaluation's every_steps."
             )
 
-    def init_state(self, variables: Variables | None = None) -> TrainState:
-        """A new state; with these variables in place of random ones, if given."""
+    def init_state(
+        self, variables: Variables | None = None, task_state: Tree | None = None
+    ) -> TrainState:
+        """A new state; with these variables and arrays of the task in place of new ones."""
         places = jax.tree.map(lambda x: x.sharding, self.abstract_state())
         init = jax.jit(self._init, out_shardings=places, compiler_options=self.compiler_options())
-        return init(variables)
+        return init(variables, task_state)
 
     def step_fn(self) -> Any:
         """The jitted training step; it takes over the state it is given."""
@@ -231,7 +251,7 @@ class Learner:
     ) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
         """(key, uint8[h, w, c]) pairs -> (key, the image, f32[k] class probabilities)."""
         size, images = self.round_up(batch_size), iter(images)
-        variables = state.variables(averaged=True)
+        variables = self.task.variables(state)
         predict = self.compile(functools.partial(self.task.predict, rng=state.rng))
         while rows := list(itertools.islice(images, size)):
             batch = self.info.empty_batch(size)
@@ -244,7 +264,7 @@ class Learner:
     def flops_per_example(self) -> int:
         """Of a training step, forward and backward."""
         batch = self.info.empty_batch()
-        variables = self.abstract_state().variables()
+        variables = self.task.variables(self.abstract_state())
         forward = functools.partial(self.task.predict, rng=jax.random.key(0))
         return cost.TRAINING_FACTOR * cost.count_flops(forward, variables, batch)
 
@@ -268,11 +288,15 @@ class Learner:
     def _placed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return activations.keep_examples(function, self.mesh)
 
-    def _init(self, variables: Variables | None = None) -> TrainState:
+    def _init(
+        self, variables: Variables | None = None, task_state: Tree | None = None
+    ) -> TrainState:
         init_key, train_key = jax.random.split(jax.random.key(self.settings.seed))
         batch = jax.tree.map(jnp.asarray, self.info.empty_batch())
         variables = dict(variables or self.task.init(init_key, batch))
         params = variables.pop("params")
+        if task_state is None:
+            task_state = self.task.init_task_state(params)
         keeps_average = self.settings.ema_decay is not None
         return TrainState(
             step=jnp.int32(0),
@@ -280,7 +304,7 @@ class Learner:
             params=params,
             opt_state=self.optimizer.transform.init(params),
             model_state=variables,
-            task_state=self.task.init_task_state(params),
+            task_state=task_state,
             # A copy, since the step donates the state and may not be given one buffer twice.
             ema_params=jax.tree.map(jnp.copy, params) if keeps_average else None,
         )

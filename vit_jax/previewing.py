@@ -7,13 +7,14 @@ from typing import Any
 from vit_jax import sections
 from vit_jax.analysis import sheets
 from vit_jax.data.pipeline import EvalSettings
-from vit_jax.experiment import build_data, read_initial
+from vit_jax.experiment import build_data
+from vit_jax.initial import Beginning
 from vit_jax.learner import TrainSettings
 
 
 def draw(config: dict[str, Any], folder: Path, number: int) -> Iterator[Path]:
     """Writes train.png and one PNG an evaluation, of `number` examples each; yields the files."""
-    config, _, _ = read_initial(config)
+    config, _ = Beginning.read(config)
     settings = sections.call(TrainSettings, config["train"], where="config.train")
     data = build_data(config["data"], seed=settings.seed)
     readers = {"train": data.train}

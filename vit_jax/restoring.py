@@ -47,8 +47,8 @@ class Restored(NamedTuple):
 
     @property
     def variables(self) -> Variables:
-        """The averaged ones where the run keeps them."""
-        return self.state.variables(averaged=True)
+        """The model's: the averaged ones where the run keeps them, or what else the task says."""
+        return self.learner.model_variables(self.state)
 
     @property
     def vit(self) -> VisionTransformer:

@@ -102,6 +102,7 @@ def learner(case: Case, options: dict, train: dict, update: dict):
         class_names=tuple(map(str, range(CLASSES))),
         preprocessing=Preprocessing(image_size=(side, side), channels=3, mean=(MEAN,), std=(STD,)),
         num_examples=1,
+        num_steps=NUM_STEPS,
         batch=rows,
     )
     model = dict(size=case.size, patch_size=case.patch_size, activation="gelu", dtype=case.dtype)
@@ -118,7 +119,6 @@ def learner(case: Case, options: dict, train: dict, update: dict):
             **update,
         ),
         settings=TrainSettings(num_steps=NUM_STEPS, **train),
-        num_steps=NUM_STEPS,
     )
 
 

@@ -22,6 +22,7 @@ INFO = Info(
     class_names=tuple("0123456789"),
     preprocessing=Preprocessing(image_size=(8, 8), channels=1),
     num_examples=1437,
+    num_steps=4,
     batch={
         "image": ((8, 8, 1), "uint8"),
         "label": ((), "int32"),
@@ -54,7 +55,6 @@ def learner():
         task=classification(num_classes=10, mean=(0.0,), std=(1.0,)),
         optimizer=optimizer.build(num_steps=4, learning_rate=0.1),
         settings=TrainSettings(num_steps=4),
-        num_steps=4,
     )
 
 

@@ -48,6 +48,7 @@ INFO = Info(
     class_names=tuple("0123456789"),
     preprocessing=Preprocessing(image_size=(8, 8), channels=1),
     num_examples=1437,
+    num_steps=4,
     batch={
         name: (x.shape[1:], str(x.dtype)) for name, x in image_batch(1, shape=(8, 8, 1)).items()
     },
@@ -62,7 +63,6 @@ def builder_on(mesh, **settings):
         task=classification(num_classes=10),
         optimizer=optimizer.build(num_steps=4, learning_rate=0.1),
         settings=TrainSettings(num_steps=4),
-        num_steps=4,
     )
     state = learner.init_state()
     params = jax.device_put(

@@ -8,32 +8,40 @@ import math
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float, Int, Real
 
 from vit_jax.errors import InputError
 
 WAVELENGTHS = 10_000.0  # the longest over the shortest, arXiv:1706.03762 section 3.5
 
 
-def sincos_1d(positions: Real[Array, " n"], width: int) -> Float[Array, "n c"]:
-    """[sin(t·w_0) ... sin(t·w_k), cos(t·w_0) ... cos(t·w_k)] at each position t."""
+def sincos_1d(
+    positions: Real[Array, " n"], width: int, *, endpoint: bool = True
+) -> Float[Array, "n c"]:
+    """[sin(t·w_0) ... sin(t·w_k), cos(t·w_0) ... cos(t·w_k)] at each position t.
+
+    The frequencies fall geometrically from 1 to 1 / WAVELENGTHS, which is the last one (as in
+    big_vision) or, without `endpoint`, would be the next (as in MoCo v3 and MAE).
+    """
     if width % 2:
         raise InputError(f"width is {width}; allowed with sincos1d positions: an even number.")
-    frequencies = WAVELENGTHS ** -jnp.linspace(0, 1, width // 2)
+    frequencies = WAVELENGTHS ** -jnp.linspace(0, 1, width // 2, endpoint=endpoint)
     angles = positions[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def sincos_2d(grid: tuple[int, int], width: int) -> Float[Array, "n c"]:
+def sincos_2d(grid: tuple[int, int], width: int, *, endpoint: bool = True) -> Float[Array, "n c"]:
     """Half of the channels encode the column, half the row (as MoCo v3, arXiv:2104.02057).
 
-    Patches are numbered row by row.
+    Patches are numbered row by row; for `endpoint` see `sincos_1d`.
     """
     if width % 4:
         raise InputError(f"width is {width}; allowed with sincos2d positions: a multiple of 4.")
     h, w = grid
     rows, columns = jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij")
-    halves = [sincos_1d(axis.reshape(-1), width // 2) for axis in (columns, rows)]
+    halves = [
+        sincos_1d(axis.reshape(-1), width // 2, endpoint=endpoint) for axis in (columns, rows)
+    ]
     return jnp.concatenate(halves, axis=-1)
 
 
@@ -52,16 +60,20 @@ class Rotation:
     own. The tokens in front of the patches (class token, registers) have no place and stay.
     """
 
-    cos: Float[Array, "m d"]
-    sin: Float[Array, "m d"]
+    cos: Float[Array, "*b m d"]
+    sin: Float[Array, "*b m d"]
 
     def __call__(self, x: Float[Array, "b n g d"]) -> Float[Array, "b n g d"]:
-        first = x.shape[1] - self.cos.shape[0]
+        first = x.shape[1] - self.cos.shape[-2]
         patches = x[:, first:].astype(jnp.float32)
         one, other = jnp.split(patches, 2, axis=-1)
         quarter_turn = jnp.concatenate([-other, one], axis=-1)
-        turned = patches * self.cos[:, None] + quarter_turn * self.sin[:, None]
+        turned = patches * self.cos[..., None, :] + quarter_turn * self.sin[..., None, :]
         return jnp.concatenate([x[:, :first], turned.astype(x.dtype)], axis=1)
+
+    def of(self, patches: Int[Array, "b v"]) -> "Rotation":
+        """Of some patches, which differ between examples."""
+        return Rotation(self.cos[patches], self.sin[patches])
 
 
 def rotation_2d(grid: tuple[int, int], head_dim: int, base: float = 100.0) -> Rotation:

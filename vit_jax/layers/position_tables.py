@@ -18,15 +18,38 @@ here, as in section 3.3 there, the heads of a layer share one table, and each la
 Letters: b examples; n tokens; m patches; h heads; d channels of a head; c width.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vit_jax.errors import InputError
+from vit_jax.layers.position import sincos_2d
 from vit_jax.layers.resize import resize_axis
 
 STDDEV = 0.02  # as of all learned positions here
+
+
+def _normal(grid: tuple[int, int], width: int, num_prefix: int) -> nn.initializers.Initializer:
+    del grid, width, num_prefix
+    return nn.initializers.normal(STDDEV)
+
+
+def _sincos_2d(grid: tuple[int, int], width: int, num_prefix: int) -> nn.initializers.Initializer:
+    """As MAE's code: the patches' waves, and zeros for the tokens in front of them."""
+
+    def initial(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        del key, shape
+        waves = sincos_2d(grid, width, endpoint=False).astype(dtype)
+        return jnp.pad(waves, ((num_prefix, 0), (0, 0)))[None]
+
+    return initial
+
+
+# What 'learned' positions, one vector a token, begin with.
+INITIAL_POSITIONS = {"normal": _normal, "sincos2d": _sincos_2d}
 
 
 class AxisPositions(nn.Module):

@@ -10,6 +10,7 @@ from vit_jax import sections
 from vit_jax.errors import InputError
 from vit_jax.layers.activations import ACTIVATIONS
 from vit_jax.layers.block import BlockSettings
+from vit_jax.layers.position_tables import INITIAL_POSITIONS
 from vit_jax.layers.products import PRODUCTS
 from vit_jax.layers.stem import STEMS
 from vit_jax.models.vit_network import VisionTransformer, ViTOutput
@@ -56,7 +57,9 @@ def build(
     class_token: bool | None = None,
     distillation_token: bool = False,
     num_registers: int = 0,
+    mask_token: bool = False,
     position_embedding: str = "learned",
+    position_initial: str = "normal",
     prefix_positions: bool = True,
     rope_base: float = 100.0,
     patch_bias: bool = True,
@@ -98,9 +101,11 @@ def build(
       class_token: is there one? By default where `pool` reads it.
       distillation_token: a second one with a head of its own (DeiT, arXiv:2012.12877).
       num_registers: further learned tokens, without positions (arXiv:2309.16588).
+      mask_token: one that stands for patches that a method of pretraining hides (iBOT).
       position_embedding: 'learned', one vector a token; 'learned2d', one a row and one a column;
         'relative', one an offset, in the scores of attention (both `layers.position_tables`);
         'sincos1d', 'sincos2d'; 'rope' (DINOv3: queries and keys are rotated instead); or 'none'.
+      position_initial: what 'learned' positions begin with: 'normal', or MAE's 'sincos2d'.
       prefix_positions: do class and distillation token have 'learned' positions, too?
       rope_base: see `layers.position.rotation_2d`.
       patch_bias: of the patch embedding.
@@ -132,6 +137,7 @@ def build(
     for name, value, allowed in (
         ("pool", pool, POOLS),
         ("position_embedding", position_embedding, POSITIONS),
+        ("position_initial", position_initial, INITIAL_POSITIONS),
         ("final_norm", final_norm, FINAL_NORMS),
         ("activation", activation, ACTIVATIONS),
         ("dtype", dtype, ("float32", "bfloat16")),
@@ -191,7 +197,9 @@ def build(
         class_token=reads_class if class_token is None else class_token,
         distillation_token=distillation_token,
         num_registers=num_registers,
+        mask_token=mask_token,
         position_embedding=position_embedding,
+        position_initial=position_initial,
         prefix_positions=prefix_positions,
         rope_base=rope_base,
         patch_bias=patch_bias,

@@ -3,7 +3,7 @@
 image -> [stem] -> patches -> [class token ...] -> + positions -> encoder -> pool -> head
 
 Letters: b examples; H, W pixels; C channels; n tokens (with class, distillation and register
-tokens where there are such); m patches; c width; r representation; k classes.
+tokens where there are such); m patches; v visible ones; c width; r representation; k classes.
 """
 
 import dataclasses
@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from vit_jax.errors import InputError
 from vit_jax.layers import pooling, position
 from vit_jax.layers.block import BlockSettings, Encoder
 from vit_jax.layers.embed import PatchEmbedding, grid_size
 from vit_jax.layers.head import classify
-from vit_jax.layers.position_tables import AxisPositions
+from vit_jax.layers.position_tables import INITIAL_POSITIONS, AxisPositions
 from vit_jax.layers.resize import resize_positions
 from vit_jax.layers.stem import STEMS, STRIDES
 
@@ -47,7 +48,9 @@ class VisionTransformer(nn.Module):
     class_token: bool = True
     distillation_token: bool = False
     num_registers: int = 0
+    mask_token: bool = False
     position_embedding: str = "learned"
+    position_initial: str = "normal"
     prefix_positions: bool = True
     rope_base: float = 100.0
     patch_bias: bool = True
@@ -83,9 +86,15 @@ class VisionTransformer(nn.Module):
         image: Float[Array, "b H W C"],
         *,
         mask: Bool[Array, "b m"] | None = None,
+        visible: Int[Array, "b v"] | None = None,
+        masked: Bool[Array, "b m"] | None = None,
         train: bool = False,
     ) -> ViTOutput:
-        """`mask` is False for patches that must have no influence, e.g. padding."""
+        """`mask` is False for patches that must have no influence, e.g. padding.
+
+        Those that are not among the `visible` are taken out, so that they cost nothing (MAE);
+        those that are `masked` are replaced by the mask token (iBOT).
+        """
         block, rotation = self.block, None
         if self.stem is not None:
             image = STEMS[self.stem](dtype=block.dtype, name="stem")(image, train=train)
@@ -100,12 +109,16 @@ class VisionTransformer(nn.Module):
             name="patch_embedding",
         )(image)
         b, *grid, c = patches.shape
-        x = self._tokens(patches.reshape(b, -1, c), tuple(grid))
+        patches = self._masked(patches.reshape(b, -1, c), masked)
+        x = self._tokens(patches, tuple(grid))
+        if visible is not None:
+            x = self._taken(x, visible)
         x = nn.Dropout(block.dropout_rate)(x, deterministic=not train)
         if self.embedding_norm:
             x = block.norm("embedding_norm")(x)
         if self.position_embedding == "rope":
             rotation = position.rotation_2d(tuple(grid), c // block.num_heads, self.rope_base)
+            rotation = rotation if visible is None else rotation.of(visible)
         if self.position_embedding == "relative":
             block = dataclasses.replace(block, relative_prefix=self.num_prefix)
         if mask is not None:
@@ -125,6 +138,21 @@ class VisionTransformer(nn.Module):
             return ViTOutput(x, representation, logits)
         other = classify(x[:, 1], self.num_classes, bias=self.head_bias, name="distillation_head")
         return ViTOutput(x, representation, (logits + other) / 2, logits, other)
+
+    def _masked(
+        self, x: Float[Array, "b m c"], masked: Bool[Array, "b m"] | None
+    ) -> Float[Array, "b m c"]:
+        if not self.mask_token:
+            if masked is not None:
+                raise InputError("patches are to be masked; allowed: a model with mask_token=True.")
+            return x
+        token = self.param("mask_token", nn.initializers.zeros, (1, x.shape[-1]))
+        return x if masked is None else jnp.where(masked[..., None], token.astype(x.dtype), x)
+
+    def _taken(self, x: Float[Array, "b n c"], visible: Int[Array, "b v"]) -> Float[Array, "b _ c"]:
+        """The tokens in front, and of the patches' those that are visible, in that order."""
+        patches = jnp.take_along_axis(x[:, self.num_prefix :], visible[..., None], axis=1)
+        return jnp.concatenate([x[:, : self.num_prefix], patches], axis=1)
 
     def _tokens(self, x: Float[Array, "b m c"], grid: tuple[int, int]) -> Float[Array, "b n c"]:
         """Adds positions, and puts what tokens the model has in front."""
@@ -152,8 +180,9 @@ class VisionTransformer(nn.Module):
     def _positions(self, grid: tuple[int, int], num_prefix: int, c: int):
         """f32[1, n, c], resized where they are kept for another grid."""
         kept = self.position_grid or grid
+        initial = INITIAL_POSITIONS[self.position_initial](kept, c, num_prefix)
         shape = (1, num_prefix + math.prod(kept), c)
-        positions = self.param("position_embedding", nn.initializers.normal(stddev=0.02), shape)
+        positions = self.param("position_embedding", initial, shape)
         return resize_positions(positions, old_grid=kept, new_grid=grid, num_prefix=num_prefix)
 
     def _pool(self, x, mask) -> Float[Array, "b r"]:

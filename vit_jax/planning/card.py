@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from vit_jax import experiment, sections
 from vit_jax.analysis import cost, devices
+from vit_jax.initial import Beginning
 from vit_jax.layers.attention_choice import choose_attention
 from vit_jax.layers.remat import REMAT_POLICIES
 from vit_jax.learner import Learner, TrainSettings
@@ -50,7 +51,7 @@ def plan(
       compiles: compiles the step for this process's devices, if they are as many as the run's.
       searches: tells what would fit the device, too; that takes most of the time.
     """
-    config, *_ = experiment.read_initial(experiment.plain(config))
+    config, _ = Beginning.read(experiment.plain(config))
     found: list[str] = []  # notes
     name = device and device.lower()
     target = devices.find(name) if name else None

@@ -199,6 +199,7 @@ IRRELEVANT = dict(
     dtype=jnp.float32,
     attention_implementation="auto",
     matmul="default",
+    position_initial="normal",
 )
 
 

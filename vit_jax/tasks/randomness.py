@@ -1,0 +1,28 @@
+"""Random keys of examples, for choices that must not depend on how a batch is split.
+
+The keys that a step hands to its microbatches differ between them; those made here belong to an
+example and a step, whatever microbatch or device the example is on.
+"""
+
+import jax
+from jaxtyping import Array, Int, Key
+
+from vit_jax.core import TrainState
+
+# Like `classification.MIXING_KEY` no step's number, since a step's key is fold_in(rng, step).
+MASKS = 2**32 - 2
+
+
+def example_keys(
+    state: TrainState, index: Int[Array, " b"], *, purpose: int, train: bool
+) -> Key[Array, " b"]:
+    """One a row; in evaluation an example has the same key at every step.
+
+    Args:
+      index: the batch's `index`, positions in the data set.
+      purpose: tells this use of keys from others; a constant above.
+    """
+    key = jax.random.fold_in(state.rng, purpose)
+    if train:
+        key = jax.random.fold_in(key, state.step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
