@@ -38,6 +38,12 @@ def test_info_survives_json():
     assert Info.from_dict(INFO.to_dict()) == INFO
 
 
+def test_earlier_cards_tell_the_batch_size_in_their_config():
+    card = {**INFO.to_dict(), "config": {"data": {"batch_size": 48}}}
+    del card["batch_size"]
+    assert Info.from_dict(card).batch_size == 48
+
+
 def test_empty_batches_have_the_datas_shapes_and_count_nothing():
     batch = INFO.empty_batch(3)
     assert batch["image"].shape == (3, *IMAGE_SHAPE) and batch["image"].dtype == np.uint8

@@ -211,12 +211,13 @@ def build_learner(
     task = dict(config["task"])
     builder = sections.choose(TASKS, task.pop("name", None), where="config.task.name")
     info = dataclasses.replace(info, num_steps=num_steps)
+    sizes = dict(num_steps=num_steps, batch_size=info.batch_size, num_examples=info.num_examples)
     return Learner(
         info=info,
         mesh=mesh,
         task=sections.call(builder, task, where="config.task", info=info),
         optimizer=sections.call(
-            optimizer.build, config["optimizer"], where="config.optimizer", num_steps=num_steps
+            optimizer.build, config["optimizer"], where="config.optimizer", **sizes
         ),
         settings=sections.call(TrainSettings, config["train"], where="config.train"),
         rules=sharding.read_rules(config["mesh"].get("rules", ())),

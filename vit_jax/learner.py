@@ -115,7 +115,8 @@ class Info:
             preprocessing=Preprocessing.from_dict(stored["preprocessing"]),
             num_examples=stored["num_examples"],
             batch={name: (tuple(shape), dtype) for name, (shape, dtype) in stored["batch"].items()},
-            batch_size=stored.get("batch_size", 1),  # earlier cards have none
+            # Earlier cards have none, but the whole config.
+            batch_size=stored.get("batch_size") or stored["config"]["data"]["batch_size"],
             num_steps=stored["num_steps"],
         )
 

@@ -50,6 +50,7 @@ def describe_data(config: Mapping[str, Any], seed: int, told: Told, notes: list[
         # One row shows what a batch is made of.
         row = dataclasses.replace(data.train, batch_size=1)
         info = Info.of(dataclasses.replace(data, train=row))
+        info = dataclasses.replace(info, batch_size=data.train.batch_size)
     except InputError:
         given = _checked(section, seed)
         if (problem := _why_closed(given)) is None:
@@ -80,6 +81,7 @@ def describe_data(config: Mapping[str, Any], seed: int, told: Told, notes: list[
         preprocessing=preprocessing,
         num_examples=told.num_examples or 0,
         batch={"image": (preprocessing.image_shape, "uint8"), **ROW},
+        batch_size=given["batch_size"],
     )
 
 

@@ -1,5 +1,7 @@
 """Learning rates: a linear warm-up from 0 to the peak, then one of four shapes.
 
+And what they owe to the batch: the peak, and a warm-up in epochs.
+
 Letters: t, steps after the warm-up.
 """
 
@@ -79,6 +81,54 @@ def constant(
 
 
 SCHEDULES = {"cosine": cosine, "linear": linear, "rsqrt": rsqrt, "constant": constant}
+
+
+# Examples of a step over those that the rate is meant for -> factor of the rate. A step over k
+# times the examples stands for k steps of SGD: k times the rate (arXiv:1706.02677). Adam divides by
+# the gradient's size, which is mostly noise, and that falls with the root of k: its steps have to
+# be sqrt(k) times as long (arXiv:2205.10287). MAE and DINO take AdamW's linearly, too.
+BATCH_SCALINGS = {"linear": lambda ratio: ratio, "sqrt": math.sqrt}
+
+
+def scaled_rate(
+    learning_rate: float,
+    *,
+    batch_size: int | None,
+    reference_batch_size: int | None,
+    batch_scaling: str | None,
+) -> float:
+    """The rate for `batch_size` of one that is meant for `reference_batch_size`, if that is told.
+
+    Raises:
+      InputError: for a `batch_scaling` without it.
+    """
+    sections.check_ranges(WHERE, reference_batch_size=(reference_batch_size, 1, math.inf))
+    if reference_batch_size is None:
+        if batch_scaling is not None:
+            raise InputError(
+                f"{WHERE}.batch_scaling is {batch_scaling!r}, but from which batch size is not "
+                "told; allowed: with reference_batch_size."
+            )
+        return learning_rate
+    rule = sections.choose(
+        BATCH_SCALINGS, batch_scaling or "linear", where=f"{WHERE}.batch_scaling"
+    )
+    return learning_rate * rule(batch_size / reference_batch_size)
+
+
+def warmup_length(
+    steps: int, epochs: float | None, *, num_examples: int | None, batch_size: int | None
+) -> int:
+    """Steps of the warm-up, which is told in one of the two."""
+    sections.check_ranges(WHERE, warmup_steps=(steps, 0, math.inf))
+    sections.check_ranges(WHERE, warmup_epochs=(epochs, 0, math.inf))
+    if epochs is None:
+        return steps
+    if steps:
+        raise InputError(
+            f"{WHERE} has warmup_steps={steps} and warmup_epochs={epochs}; allowed: one of them."
+        )
+    return round(epochs * num_examples / batch_size)
 
 
 def _decay(
