@@ -18,7 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What protocols draw with.
 OF_EVALUATION = {
-    f"analysis.{kind}_figures" for kind in ("classification", "probe", "retrieval", "shift")
+    f"analysis.{kind}_figures"
+    for kind in ("classification", "probe", "reconstruction", "retrieval", "shift")
 }
 
 # May be imported by every room; they know none themselves but each other.

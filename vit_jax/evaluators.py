@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,7 +164,7 @@ class Builder:
         entry, settings = split_entry(Throughput, given, where=where)
         data, learner = self._open(Request(settings=entry)), self._learner
         peak = cost.peak_flops(jax.devices()[0])
-        flops = learner.flops_per_example() / cost.TRAINING_FACTOR if peak else None
+        flops = learner.flops_of_prediction() if peak else None
         return ThroughputEvaluator(
             name=name,
             every_steps=entry.every_steps,
@@ -265,7 +266,7 @@ def split_entry(
 
 
 def write_report(folder: Path, name: str, report: Report) -> None:
-    """FOLDER/NAME/report.json, pictures and files, in place of those of an earlier step."""
+    """FOLDER/NAME/report.json, pictures and files, in place of an earlier step's; steps/ stays."""
     if not hosts.is_first():
         return
     target = folder / name
@@ -282,6 +283,10 @@ def write_report(folder: Path, name: str, report: Report) -> None:
     replace_text(file, json.dumps(plain(found), indent=2, allow_nan=False) + "\n")
     for file, write in (report.pictures | report.files).items():
         write(target / file)
+    if report.is_series:
+        (target / "steps").mkdir(exist_ok=True)
+        for file in report.pictures:
+            shutil.copy(target / file, target / "steps" / f"{report.about['step']:07}_{file}")
 
 
 def plain(value: Any) -> Any:

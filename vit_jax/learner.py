@@ -264,10 +264,15 @@ class Learner:
 
     def flops_per_example(self) -> int:
         """Of a training step, forward and backward."""
-        batch = self.info.empty_batch()
+        state, pair = self.abstract_state(), self.info.empty_batch(2)  # mixing takes no odd number
+        loss = functools.partial(self.task.loss, rng=jax.random.key(0), train=True)
+        return cost.TRAINING_FACTOR * cost.count_flops(loss, state.params, state, pair) // 2
+
+    def flops_of_prediction(self) -> int:
+        """Of all that `predict` makes of an example."""
         variables = self.task.variables(self.abstract_state())
-        forward = functools.partial(self.task.predict, rng=jax.random.key(0))
-        return cost.TRAINING_FACTOR * cost.count_flops(forward, variables, batch)
+        predict = functools.partial(self.task.predict, rng=jax.random.key(0))
+        return cost.count_flops(predict, variables, self.info.empty_batch())
 
     def _check_profile(self) -> None:
         first, last = self.settings.profile_steps or (1, self.num_steps)

@@ -12,6 +12,7 @@ from vit_jax.evaluation.knn import NearestNeighbours
 from vit_jax.evaluation.linear_probe import LinearProbe
 from vit_jax.evaluation.ood import OutOfDistribution
 from vit_jax.evaluation.protocol import Protocol
+from vit_jax.evaluation.reconstruction import Reconstruction
 from vit_jax.evaluation.retrieval import Retrieval
 from vit_jax.evaluation.robustness import Robustness
 from vit_jax.evaluation.transfer import Transfer
@@ -23,6 +24,7 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "knn": NearestNeighbours,
     "linear_probe": LinearProbe,
     "ood": OutOfDistribution,
+    "reconstruction": Reconstruction,
     "retrieval": Retrieval,
     "robustness": Robustness,
     "transfer": Transfer,

@@ -16,7 +16,12 @@ from vit_jax.evaluation.protocol import Request, SplitOutputs
 
 Rows = Mapping[str, np.ndarray]
 Key = tuple[str, tuple[str, ...]]
-NAMES = {"logits": "logits", "representation": "representations"}  # for messages
+NAMES = {  # for messages
+    "logits": "logits",
+    "representation": "representations",
+    "reconstruction": "reconstructions",
+    "masked": "masks",
+}
 
 
 class Stopped(Exception):

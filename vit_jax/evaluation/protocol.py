@@ -54,6 +54,8 @@ class SplitOutputs:
       labels: those that each example has; None where it has one.
       representation: what the head reads.
       logits: of the model's classes.
+      reconstruction: images with masked places as the model paints them, pixels from 0 to 1.
+      masked: 1 where a pixel was masked, else 0.
       num_examples: of the split, of which n could be read.
       class_names: of the labels.
       present: the classes that can occur, where these are known to be a subset.
@@ -67,6 +69,8 @@ class SplitOutputs:
     labels: Bool[np.ndarray, "n k"] | None = None
     representation: Float[np.ndarray, "n r"] | None = None
     logits: Float[np.ndarray, "n k"] | None = None
+    reconstruction: Float[np.ndarray, "n h w c"] | None = None
+    masked: Float[np.ndarray, "n h w"] | None = None
     num_examples: int
     class_names: tuple[str, ...]
     present: tuple[int, ...] | None = None
@@ -91,6 +95,7 @@ class Report:
       tables: what JSON can hold: per-class numbers, a confusion matrix.
       pictures: file name ending in .png -> what draws it there.
       files: other file names -> what writes them there.
+      is_series: keeps the pictures of earlier steps, too, as steps/STEP_NAME.
       scored: examples that count; None for all that could be read.
       about: filled in by who runs the protocol: the step, the data, counts, settings.
     """
@@ -100,6 +105,7 @@ class Report:
     tables: dict[str, Any] = dataclasses.field(default_factory=dict)
     pictures: dict[str, Callable[[Path], None]] = dataclasses.field(default_factory=dict)
     files: dict[str, Callable[[Path], None]] = dataclasses.field(default_factory=dict)
+    is_series: bool = False
     scored: int | None = None
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -108,7 +114,7 @@ class Report:
 class Protocol:
     """See the top of this file."""
 
-    reads: ClassVar[tuple[str, ...]]  # of 'logits' and 'representation'
+    reads: ClassVar[tuple[str, ...]]  # of 'logits', 'representation', ...: what a task predicts
     brings_data: ClassVar[bool] = False  # True where an entry names no split and no source
 
     def requests(self, test: EvalSettings, training_split: str | None) -> dict[str, Request]:

@@ -22,7 +22,18 @@ def example_keys(
       index: the batch's `index`, positions in the data set.
       purpose: tells this use of keys from others; a constant above.
     """
-    key = jax.random.fold_in(state.rng, purpose)
-    if train:
-        key = jax.random.fold_in(key, state.step)
+    if not train:
+        return evaluation_keys(state.rng, index, purpose=purpose)
+    key = jax.random.fold_in(jax.random.fold_in(state.rng, purpose), state.step)
+    return _each(key, index)
+
+
+def evaluation_keys(
+    rng: Key[Array, ""], index: Int[Array, " b"], *, purpose: int
+) -> Key[Array, " b"]:
+    """Those of `example_keys` in evaluation, where there is no state but its `rng`."""
+    return _each(jax.random.fold_in(rng, purpose), index)
+
+
+def _each(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
