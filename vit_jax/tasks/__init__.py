@@ -3,9 +3,6 @@
 A builder takes the keys of `config.task` and `info`, what the data says of itself.
 """
 
-from vit_jax.tasks import classification, mae
+from vit_jax.tasks import classification, dino, mae
 
-TASKS = {
-    "classification": classification.build,
-    "mae": mae.build,
-}
+TASKS = {"classification": classification.build, "mae": mae.build, "dino": dino.build}
