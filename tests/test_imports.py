@@ -56,6 +56,7 @@ ROOTS = {
     "papers",
     "previewing",
     "reporting",
+    "teaching",
     "__main__",
     "commands",
     "launch",

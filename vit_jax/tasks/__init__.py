@@ -3,6 +3,9 @@
 A builder takes the keys of `config.task` and `info`, what the data says of itself.
 """
 
-from vit_jax.tasks import classification
+from vit_jax.tasks import classification, distillation
 
-TASKS = {"classification": classification.build}
+TASKS = {
+    "classification": classification.build,
+    "distillation": distillation.build,
+}
