@@ -57,6 +57,7 @@ ROOTS = {
     "papers",
     "previewing",
     "reporting",
+    "teaching",
     "__main__",
     "commands",
     "launch",

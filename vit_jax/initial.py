@@ -1,4 +1,4 @@
-"""Training that begins with published weights, or another run's: `config.init`."""
+"""What a training begins with: published weights, or another run's (`config.init`), a teacher."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from vit_jax import sections, weights
 from vit_jax.core import TrainState, Variables
 from vit_jax.errors import InputError
 from vit_jax.learner import Learner
+from vit_jax.teaching import TeacherSource
 from vit_jax.train import agreement, patterns
 from vit_jax.workdir import Workdir, check_owner, read_json
 
@@ -108,10 +109,12 @@ class Beginning:
     Attributes:
       initial: `config.init`; None where that is empty.
       found: its source; None if it is to be read when it is needed.
+      teacher: `config.task.teacher`; None where there is none.
     """
 
     initial: Initial | None = None
     found: weights.Source | None = None
+    teacher: TeacherSource | None = None
 
     @classmethod
     def read(
@@ -122,30 +125,45 @@ class Beginning:
         A run that has begun in the workdir is as it was then, and its sources are not read: they
         may have gone or changed.
         """
-        if not config["init"]:
+        if not config["init"] and "teacher" not in config["task"]:
             return dict(config), cls()
+        card = begun(config, workdir)
+        config, teacher = TeacherSource.read(config, card)
+        if not config["init"]:
+            return config, cls(teacher=teacher)
         initial = sections.call(Initial, config["init"], where="config.init")
-        folder = None if workdir is None else Workdir.at(workdir)
-        if folder and folder.holds_training() and folder.run.is_file():
-            check_owner(folder, config)
-            card = read_json(folder.run)
+        if card is not None:
             model = card["config"]["task"]["model"]
-            return initial.complete(config, model, card["preprocessing"]), cls(initial=initial)
+            config = initial.complete(config, model, card["preprocessing"])
+            return config, cls(initial=initial, teacher=teacher)
         found = initial.read()
         model = {"name": found.name, **found.settings}
         del model["num_classes"]  # the data's
         config = initial.complete(config, model, found.preprocessing)
-        return config, cls(initial=initial, found=found)
+        return config, cls(initial=initial, found=found, teacher=teacher)
 
     def new_state(self, learner: Learner, console: Console) -> TrainState:
         """The state before the first step."""
+        task_state = None
+        if self.teacher is not None:
+            with agreement.together():
+                task_state = self.teacher.load(learner, console)
         if self.initial is None:
-            return learner.init_state()
+            return learner.init_state(task_state=task_state)
         with agreement.together():
             found = self.found or self.initial.read()
             variables, report = self.initial.load_into(learner, found)
         console.print(f"{self.initial.source}: {report}", highlight=False, soft_wrap=True)
-        return learner.init_state(variables)
+        return learner.init_state(variables, task_state)
+
+
+def begun(config: Mapping[str, Any], workdir: str | Path | None) -> dict[str, Any] | None:
+    """The card of the run that has begun in the workdir, which is of this config; else None."""
+    folder = None if workdir is None else Workdir.at(workdir)
+    if folder is None or not folder.holds_training() or not folder.run.is_file():
+        return None
+    check_owner(folder, config)
+    return read_json(folder.run)
 
 
 def within(learner: Learner, variables: Variables) -> Variables:

@@ -12,7 +12,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Num
 
 from vit_jax.errors import InputError
 
@@ -47,10 +47,10 @@ class Mixing:
     def __call__(
         self,
         rng: Array,
-        image: Float[Array, "b h w c"],
+        image: Num[Array, "b h w c"],
         target: Float[Array, "b k"],
         mask: Bool[Array, " b"],
-    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
+    ) -> tuple[Num[Array, "b h w c"], Float[Array, "b k"]]:
         """Mixed images and targets; a row whose partner is masked stays as it is."""
         if not self.is_active:
             return image, target

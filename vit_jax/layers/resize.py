@@ -1,4 +1,4 @@
-"""Resampling weights: positions to another grid, patch kernels to another size or channels.
+"""Resampling: positions to another grid, patch kernels to another size or channels, images.
 
 Every law here is separable and linear, so it is a pair of small matrices: an image x of h rows
 and w columns becomes R x Cᵀ with R (H, h) and C (W, w). Row i of a matrix says which old samples
@@ -16,8 +16,8 @@ bilinear and bicubic are PyTorch's F.interpolate(align_corners=False) in either 
 scipy.ndimage.zoom(order=1), with which google-research/vision_transformer resizes positions.
 (jax.image.resize has a = -1/2 in both, so its bicubic without antialias is another.)
 
-Letters: h, w, H, W rows and columns of the old and the new grid; n tokens; p, q patch height and
-width; C, N channels of an image before and after; c width.
+Letters: b examples; h, w, H, W rows and columns of the old and the new grid; n tokens; p, q patch
+height and width; C, N channels of an image before and after; c width.
 """
 
 import functools
@@ -66,6 +66,20 @@ def resize_positions(
     patches = _apply(rows, columns, patches.reshape(*old_grid, -1))
     patches = patches.reshape(1, math.prod(new_grid), -1)
     return _numpy_of(embedding).concatenate([prefix, patches], axis=1)
+
+
+def resize_images(
+    image: Float[Array, "b h w C"],
+    size: tuple[int, int],
+    *,
+    method: str = "bilinear",
+    antialias: bool = True,
+) -> Float[Array, "b H W C"]:
+    """Images of another size (H, W); neither rounded nor cut to a range."""
+    rows, columns = _matrices(image.shape[1:3], size, method, antialias)
+    if image.shape[1:3] == tuple(size):
+        return image  # bit for bit
+    return _contract("Ww,bHwc->bHWc", columns, _contract("Hh,bhwc->bHwc", rows, image))
 
 
 def resize_axis(

@@ -6,7 +6,14 @@ Letters: b examples; k classes.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vit_jax.core import Mean
+from vit_jax.core import Batch, Mean
+
+
+def of_batch(logits: Float[Array, "b k"], batch: Batch) -> dict[str, Mean]:
+    """`top_k` of a batch's `label`, or `any_of` of its `labels`."""
+    if "label" in batch:
+        return top_k(logits, batch["label"], batch["mask"])
+    return any_of(logits, batch["labels"], batch["mask"])
 
 
 def top_k(logits: Float[Array, "b k"], label: Int[Array, " b"], mask: Array) -> dict[str, Mean]:

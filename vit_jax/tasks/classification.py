@@ -18,8 +18,8 @@ from vit_jax.core import Aux, Batch, Mean, Outputs, Task, TrainState, Tree, Vari
 from vit_jax.data.mixing import Mixing
 from vit_jax.errors import InputError
 from vit_jax.losses import accuracy
-
-MIXING_KEY = 2**32 - 1  # no step's number
+from vit_jax.tasks import pixels
+from vit_jax.tasks.randomness import MIXING, step_key
 
 LOSSES = {
     # Targets f32[b, k] sum to one over k; the result is f32[b].
@@ -49,24 +49,24 @@ class Classification(Task):
         self, params: Tree, state: TrainState, batch: Batch, rng: Array, *, train: bool
     ) -> tuple[Mean, Aux]:
         """Cross-entropy; metrics top1 and top5 count the unmixed label."""
-        image, mask = self.normalise(batch["image"]), batch["mask"]
-        target, mask = self.target(batch), mask & self.has_target(batch)
-        if train:
-            # The same in every microbatch, and none of the keys that the step hands out, which
-            # are fold_in(fold_in(rng, step), microbatch).
-            key = jax.random.fold_in(jax.random.fold_in(state.rng, MIXING_KEY), state.step)
-            image, target = self.mixing(key, image, target, mask)
-            target = optax.smooth_labels(target, self.label_smoothing)
-        variables = {"params": params, **state.model_state}
-        output, model_state = self.model.apply(
-            variables, image, train=train, rngs={"dropout": rng}, mutable=list(state.model_state)
-        )
+        image, target, mask = self.examples(state, batch, train=train)
+        output, model_state = self.apply(params, state, image, rng, train=train)
         loss = Mean.of(LOSSES[self.loss_name](output.logits, target), mask)
-        if "label" in batch:
-            metrics = accuracy.top_k(output.logits, batch["label"], batch["mask"])
-        else:
-            metrics = accuracy.any_of(output.logits, batch["labels"], batch["mask"])
-        return loss, Aux(model_state, metrics, {})
+        return loss, Aux(model_state, accuracy.of_batch(output.logits, batch), {})
+
+    def examples(self, state: TrainState, batch: Batch, *, train: bool) -> tuple[Array, ...]:
+        """Pixels [b, h, w, c], targets f32[b, k], rows that count; mixed and smoothed to train."""
+        image, target, mask = batch["image"], self.target(batch), self.counted(batch)
+        if train:
+            image, target = self.mixing(step_key(state, MIXING), image, target, mask)
+            target = optax.smooth_labels(target, self.label_smoothing)
+        return image, target, mask
+
+    def apply(self, params: Tree, state: TrainState, image: Array, rng: Array, *, train: bool):
+        """The model's output for pixels, and its other collections after it."""
+        variables, others = {"params": params, **state.model_state}, list(state.model_state)
+        image, rngs = self.normalise(image), {"dropout": rng}
+        return self.model.apply(variables, image, train=train, rngs=rngs, mutable=others)
 
     def target(self, batch: Batch) -> Float[Array, "b k"]:
         """Rows sum to one, but for several labels under the sigmoid, which asks for each alone."""
@@ -80,11 +80,11 @@ class Classification(Task):
             return labels
         return labels / jnp.maximum(labels.sum(-1, keepdims=True), 1)
 
-    def has_target(self, batch: Batch) -> Bool[Array, " b"]:
+    def counted(self, batch: Batch) -> Bool[Array, " b"]:
         """Rows of which a loss can be told: for the softmax, those with a label."""
         if "label" in batch or self.loss_name == "sigmoid":
-            return jnp.ones_like(batch["mask"])
-        return batch["labels"].any(-1)
+            return batch["mask"]
+        return batch["mask"] & batch["labels"].any(-1)
 
     def predict(self, variables: Variables, batch: Batch, rng: Array) -> Outputs:
         """Representation f32[b, r]; of a model with a head logits f32[b, k] and probabilities."""
@@ -96,9 +96,8 @@ class Classification(Task):
         return {**found, "logits": output.logits, "probabilities": activation(output.logits)}
 
     def normalise(self, image: Array) -> Float[Array, "b h w c"]:
-        """uint8 to float32 with the stated mean and standard deviation."""
-        scale, shift = 1 / (255 * jnp.asarray(self.std)), jnp.asarray(self.mean)
-        return (image.astype(jnp.float32) - 255 * shift) * scale
+        """Pixels to float32 with the stated mean and standard deviation."""
+        return pixels.normalise(image, self.mean, self.std)
 
 
 def build(

@@ -9,8 +9,14 @@ from jaxtyping import Array, Int, Key
 
 from vit_jax.core import TrainState
 
-# Like `classification.MIXING_KEY` no step's number, since a step's key is fold_in(rng, step).
+# No step's numbers, since the keys that a step hands out are of fold_in(rng, step).
+MIXING = 2**32 - 1
 MASKS = 2**32 - 2
+
+
+def step_key(state: TrainState, purpose: int) -> Key[Array, ""]:
+    """One for the whole batch of a step, the same in every microbatch."""
+    return jax.random.fold_in(jax.random.fold_in(state.rng, purpose), state.step)
 
 
 def example_keys(
