@@ -12,8 +12,8 @@ deit_*: Table 9, hard distillation by token; warm-up and last rate are those of 
 74.5, 81.2, 83.4 % (Table 5), from a RegNetY-16GF of 82.9 %, which does not load here: the teacher
 is `patient`'s, a BiT-R152x2 of 83.0 % that saw ImageNet-21k, so expect other numbers.
 patient: big_vision's configs/proj/distill/bit_i1k.py; its decay of 3e-4 a step is 3e-4 / 0.03 here.
-Published: 82.8 % after 9,600 epochs; 300 took 15 hours on a TPUv3-32 (its docstring). Both were not
-run here, for want of accelerators and the data, nor was `fashion`.
+Published: 82.8 % after 9,600 epochs. Not run here, nor deit_*, for want of accelerators and data.
+digits: 96.9 % of test (seed 0) from a teacher of 98.3 %; 188 s on a busy 2-core CPU.
 """
 
 from ml_collections import ConfigDict
