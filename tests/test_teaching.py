@@ -2,19 +2,21 @@
 
 import json
 import os
-import shutil
 
 import jax
 import numpy as np
 import pytest
 from finished_runs import assert_same_run
-from helpers import tiny_config
+from helpers import LEFT_OUT, tiny_config
+from learners import mesh_of
 from pretrained import preprocessing, vit
+from rich.console import Console
 from toys import assert_trees_equal
 
 from vit_jax import experiment, restoring, teaching, weights
 from vit_jax.errors import InputError
 from vit_jax.initial import Beginning
+from vit_jax.learner import Info
 from vit_jax.workdir import Workdir
 
 NUM_STEPS = 4
@@ -24,9 +26,8 @@ def config_of(source, **overrides):
     """By token, with everything of the teacher left to its source."""
     settings = {"task.name": "distillation", "task.teacher": {"source": str(source)}}
     settings |= {"task.model.distillation_token": True, "task.model.pool": "cls"}
-    settings |= {"task.mixing.mixup_alpha": 1.0, "train.num_steps": NUM_STEPS}
-    settings |= {"train.checkpoint_every": 2, "train.log_every": 1, "train.ema_decay": None}
-    settings |= {"evals.validation.every_steps": 0}
+    settings |= {"train.num_steps": NUM_STEPS, "train.checkpoint_every": 2, "train.log_every": 1}
+    settings |= {"train.ema_decay": None, "evals.validation": LEFT_OUT}
     return tiny_config(**{**settings, **{k.replace("__", "."): v for k, v in overrides.items()}})
 
 
@@ -100,24 +101,24 @@ def test_a_killed_run_goes_on_without_its_source_bit_for_bit(finished, tmp_path,
     assert_same_run(whole, tmp_path / "run")
 
 
-def test_a_distilled_run_may_teach_in_its_turn(finished, tmp_path):
-    """Its own settings stand above the source's; a student may begin as its teacher."""
-    source = shutil.copytree(finished[0], tmp_path / "source")
-    model = dict(dtype="bfloat16")
-    config = config_of(
-        source, task__teacher={"source": str(source), "model": model, "image_size": 16}
-    )
-    completed, _ = Beginning.read(experiment.plain(config))
-    teacher = completed["task"]["teacher"]
-    assert teacher["model"]["dtype"] == "bfloat16" and teacher["model"]["distillation_token"]
-    assert teacher["class_names"] == [str(digit) for digit in range(10)]
-    data = experiment.build_data(config["data"], seed=0)
-    learner = experiment.build_learner(
-        completed, jax.sharding.AbstractMesh((1, 1, 1), ("data", "fsdp", "tensor")),
-        experiment.Info.of(data), 1,
-    )  # fmt: skip
-    shapes = learner.abstract_state().task_state["teacher"]["params"]
-    assert shapes["position_embedding"].shape == (1, 2 + 8 * 8, 16)
+def test_a_distilled_run_may_teach_in_its_turn(finished):
+    """What the config says of it stands above the source's: here, larger images than the crops."""
+    teacher = {"source": str(finished[0]), "model": {"dtype": "bfloat16"}, "image_size": 16}
+    config = experiment.plain(config_of("", task__teacher=teacher))
+    config, beginning = Beginning.read(config)
+    told = config["task"]["teacher"]
+    assert told["model"]["dtype"] == "bfloat16" and told["model"]["distillation_token"]
+    assert told["class_names"] == [str(digit) for digit in range(10)]
+    info = Info.of(experiment.build_data(config["data"], seed=0))
+    learner = experiment.build_learner(config, mesh_of(), info, NUM_STEPS)
+    found = beginning.teacher.load(learner, Console(quiet=True))
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), learner.abstract_state().task_state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == shapes
+    own = restoring.restore(finished[0]).variables["params"]
+    loaded = found["teacher"]["params"]
+    assert loaded["position_embedding"].shape == (1, 2 + 8 * 8, 16)
+    for name in own.keys() - {"position_embedding"}:
+        assert_trees_equal(loaded[name], own[name])
 
 
 def test_what_is_written_stands_above_what_is_stored():
