@@ -56,8 +56,20 @@ def tiny_weights(tmp_path_factory):
     return weights.save(target, model, variables, layout="google", preprocessing=preprocessing)
 
 
+@pytest.fixture(scope="module")
+def tiny_teacher(tmp_path_factory):
+    """A random one of ten classes, for RGB images; its file names none of them."""
+    model = models.build("vit", num_classes=10, patch_size=4, **TINY_MODEL)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    target = tmp_path_factory.mktemp("teacher") / "tiny.npz"
+    rgb = Preprocessing(image_size=(8, 8), channels=3)
+    return weights.save(target, model, variables, layout="google", preprocessing=rgb)
+
+
 @pytest.mark.parametrize(("file", "setting"), settings())
-def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, tmp_path):
+def test_config_takes_one_real_step(
+    file, setting, fashion_files, tiny_weights, tiny_teacher, tmp_path
+):
     config = runpy.run_path(str(file))["get_config"](setting).to_dict()
     # Smaller in every way, and otherwise as it stands.
     config["data"]["batch_size"] = 16
@@ -65,6 +77,8 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
     if "cooldown_steps" in config["optimizer"]:
         config["optimizer"]["cooldown_steps"] = 0
     config["train"] |= {"num_epochs": None, "num_steps": 1}
+    if "teacher" in config["task"]:
+        config["task"]["teacher"]["source"] = str(tiny_teacher)
     if "init" in config:
         config["init"]["source"] = str(tiny_weights)
         config["data"]["image_size"] = 16
@@ -80,6 +94,7 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
         config["data"] |= {"source": f"idx:{fashion_files}", "train": "train[:95%]"}
     if config["data"]["source"].startswith("tfds:"):
         config["data"] |= {"source": "digits", "train": "train[:100]"}
+        config["data"]["channels"] = len(config["data"].get("mean", (0.5,)))
         config["evals"] = {name: {"split": "test[:50]"} for name in config["evals"]}
         if "patch_size" in config["task"]["model"]:
             config["data"]["image_size"] = 2 * config["task"]["model"]["patch_size"]

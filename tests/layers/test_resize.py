@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 from toys import normal
 
@@ -168,3 +169,21 @@ def test_rgb_becomes_four_channels_by_sharing_red():
     red, green, blue = kernel[:, :, :1], kernel[:, :, 1:2], kernel[:, :, 2:]
     expected = np.concatenate([red / 2, green, blue, red / 2], axis=2)
     np.testing.assert_allclose(resize.adapt_channels(kernel, 4), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(5, 9), (16, 20), (8, 3)])
+def test_images_are_resized_as_by_pillow_in_floating_point(size, method):
+    images = normal(2, 8, 10, 3)
+    found = resize.resize_images(images, size, method=method)
+    law = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[method]
+    for image, expected in zip(found, np.asarray(images), strict=True):
+        for channel in range(3):
+            plane = Image.fromarray(expected[..., channel]).resize(size[::-1], law)
+            # Pillow rounds its weights to float32 and sums in another order.
+            np.testing.assert_allclose(image[..., channel], plane, atol=1e-5)
+
+
+def test_images_of_the_size_asked_for_stay_as_they_are():
+    images = normal(2, 8, 10, 3)
+    assert resize.resize_images(images, (8, 10)) is images
