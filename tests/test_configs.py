@@ -90,6 +90,8 @@ def test_config_takes_one_real_step(
         config["task"]["model"] |= tiny
     else:
         config["task"]["model"] |= {"size": None, **TINY_MODEL}
+    if config["task"]["name"] == "mae":
+        config["task"]["decoder"] = dict(width=8, depth=1, num_heads=2)
     if config["data"]["source"].startswith("idx:"):
         config["data"] |= {"source": f"idx:{fashion_files}", "train": "train[:95%]"}
     if config["data"]["source"].startswith("tfds:"):

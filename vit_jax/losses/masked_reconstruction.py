@@ -14,7 +14,7 @@ Letters: b examples; H, W pixels; C channels; p, q patch height and width; m pat
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 EPSILON = 1e-6  # added to the variance of a patch
 
@@ -27,8 +27,8 @@ def patchify(image: Float[Array, "b H W C"], patch_size: tuple[int, int]) -> Flo
 
 
 def unpatchify(
-    patches: Float[Array, "b m _"], patch_size: tuple[int, int], image_size: tuple[int, int]
-) -> Float[Array, "b H W C"]:
+    patches: Shaped[Array, "b m _"], patch_size: tuple[int, int], image_size: tuple[int, int]
+) -> Shaped[Array, "b H W C"]:
     """The inverse."""
     (height, width), (p, q) = image_size, patch_size
     x = patches.reshape(len(patches), height // p, width // q, p, q, -1).swapaxes(2, 3)

@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from vit_jax import sections
 from vit_jax.errors import InputError
 from vit_jax.layers.block import BlockSettings, Encoder
 from vit_jax.layers.position_tables import INITIAL_POSITIONS
@@ -135,6 +136,9 @@ def build_decoder(
       width, depth, num_heads: of the decoder's blocks.
       mlp_dim: of the decoder's blocks; by default four times the width.
     """
+    counts = dict(width=width, depth=depth, num_heads=num_heads, mlp_dim=mlp_dim)
+    ranges = {name: (count, 1, math.inf) for name, count in counts.items()}
+    sections.check_ranges("config.task.decoder", **ranges)
     if width % 4 or width % num_heads:
         raise InputError(
             f"config.task.decoder has width={width} and num_heads={num_heads}; allowed: a width "
