@@ -19,6 +19,32 @@ AUGREG = {
 }
 
 
+# What masked autoencoding (arXiv:2111.06377) trained for 1,600 epochs on normalised pixels; and a
+# run of configs/mae.py:fashion.
+MAE_FILES = "https://dl.fbaipublicfiles.com/mae/pretrain"
+MAE_ENCODERS = {
+    "B16": (f"{MAE_FILES}/mae_pretrain_vit_base.pth", "vit_base_patch16_224.mae"),
+    "L16": (f"{MAE_FILES}/mae_pretrain_vit_large.pth", "vit_large_patch16_224.mae"),
+    "H14": (f"{MAE_FILES}/mae_pretrain_vit_huge.pth", "vit_huge_patch14_224.mae"),
+    "fashion": ("runs/mae-fashion", None),
+}
+# ImageNet as torchvision's and timm's recipes see it.
+IMAGENET_224 = dict(
+    source="tfds:imagenet2012",
+    image_size=224,
+    resize="crop",
+    interpolation="bicubic",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+FASHION = dict(
+    source="idx:/usr/share/datasets/fashion-mnist",
+    train="train[:95%]",
+    image_size=28,
+    augment=dict(flip_probability=0.5),
+)
+
+
 def augreg(level: str) -> tuple[dict, dict]:
     """(`data.augment`, `task.mixing`) of an AugReg level, crop and flip included.
 

@@ -17,6 +17,9 @@ from vit_jax import experiment, models, weights
 from vit_jax.data.augment.policies import build_policy
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.data.mixing import Mixing
+from vit_jax.weights import timm
+from vit_jax.weights.files import write_npz
+from vit_jax.weights.mapping import to_theirs
 
 COMMON = ROOT / "configs" / "common.py"  # no config, but what configs share
 FILES = sorted(set((ROOT / "configs").glob("*.py")) - {COMMON})
@@ -66,14 +69,26 @@ def tiny_teacher(tmp_path_factory):
     return weights.save(target, model, variables, layout="google", preprocessing=rgb)
 
 
+@pytest.fixture(scope="module")
+def tiny_encoder(tmp_path_factory):
+    """A small encoder in timm's layout, in place of one that masked autoencoding trained."""
+    # The architecture's name tells the number of heads, which base has 12 of.
+    shape = dict(TINY_MODEL, width=24, num_heads=12)
+    model = models.build("vit", num_classes=0, patch_size=4, activation="gelu", **shape)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    target = tmp_path_factory.mktemp("encoder") / "tiny.npz"
+    write_npz(target, to_theirs(timm.TIMM, params))
+    return target
+
+
 @pytest.mark.parametrize(("file", "setting"), settings())
 def test_config_takes_one_real_step(
-    file, setting, fashion_files, tiny_weights, tiny_teacher, tmp_path
+    file, setting, fashion_files, tiny_weights, tiny_encoder, tiny_teacher, tmp_path
 ):
     config = runpy.run_path(str(file))["get_config"](setting).to_dict()
     # Smaller in every way, and otherwise as it stands.
     config["data"]["batch_size"] = 16
-    config["optimizer"]["warmup_steps"] = 1
+    config["optimizer"] |= {"warmup_steps": 1, "warmup_epochs": None}
     if "cooldown_steps" in config["optimizer"]:
         config["optimizer"]["cooldown_steps"] = 0
     config["train"] |= {"num_epochs": None, "num_steps": 1}
@@ -82,6 +97,9 @@ def test_config_takes_one_real_step(
     if "init" in config:
         config["init"]["source"] = str(tiny_weights)
         config["data"]["image_size"] = 16
+        if "architecture" in config["init"]:
+            architecture = config["init"]["architecture"] or "vit_base_patch16_224.mae"
+            config["init"] |= {"source": str(tiny_encoder), "architecture": architecture}
     elif config["task"]["model"].get("name") == "resnet":
         config["task"]["model"] |= {"depth": None, "stages": (1,)}
         config["data"]["image_size"] = 8

@@ -14,7 +14,7 @@ from vit_jax.data import pipeline
 from vit_jax.errors import InputError
 from vit_jax.layers.attention_choice import recorded_choices
 from vit_jax.learner import Learner
-from vit_jax.train import agreement, hosts, placement, sinks
+from vit_jax.train import agreement, hosts, placement, sinks, warnings
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.compiling import CompiledStep
 from vit_jax.train.console import ConsoleSink
@@ -89,12 +89,20 @@ def make_logger(
         utilisation = lambda images_per_second: images_per_second * scale  # noqa: E731
     outputs = []
     if hosts.is_first():
+        board = sinks.TensorBoard(folder.tensorboard, start_step=start)
         outputs = [
             ConsoleSink(
                 console, num_steps=learner.num_steps, start_step=start, batch_size=batch_size
             ),
             sinks.JsonLines(folder.metrics, start_step=start),
-            sinks.TensorBoard(folder.tensorboard, start_step=start),
+            board,
+            warnings.Warnings(
+                learner.task.diagnose,
+                console=console,
+                path=folder.warnings,
+                start_step=start,
+                board=board,
+            ),
         ]
         if learner.settings.wandb_project:
             project = learner.settings.wandb_project
@@ -172,4 +180,10 @@ def finish(
     if bad:
         here = "" if len(own) == bad else f" {len(own)} of them by process 0:"
         console.print(f"{bad} unreadable training examples were skipped:{here} {own}")
-    console.print(f"finished in {seconds:.0f} s: {folder.path}", highlight=False, soft_wrap=True)
+    kinds = warnings.count_kinds(folder.warnings)
+    ending = f" with {kinds} kind{'s' * (kinds > 1)} of warnings, in {folder.warnings.name}"
+    console.print(
+        f"finished in {seconds:.0f} s: {folder.path}{ending if kinds else ''}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -3,6 +3,7 @@
 config.json      the whole config
 run.json         command, versions, devices, class names, preprocessing: the checkpoints' card
 metrics.jsonl    one line per log line or evaluation
+warnings.jsonl   what the task found wrong with the training, if it did
 curves.png       the same as a picture
 tensorboard/     the same as event files
 evaluations/     tables and pictures of evaluations by protocols, a folder each
@@ -55,6 +56,7 @@ class Workdir:
     config = property(lambda self: self.path / "config.json")
     run = property(lambda self: self.path / "run.json")
     metrics = property(lambda self: self.path / "metrics.jsonl")
+    warnings = property(lambda self: self.path / "warnings.jsonl")
     curves = property(lambda self: self.path / "curves.png")
     tensorboard = property(lambda self: self.path / "tensorboard")
     evaluations = property(lambda self: self.path / "evaluations")

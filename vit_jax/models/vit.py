@@ -10,6 +10,7 @@ from vit_jax import sections
 from vit_jax.errors import InputError
 from vit_jax.layers.activations import ACTIVATIONS
 from vit_jax.layers.block import BlockSettings
+from vit_jax.layers.head import HEAD_NORMS
 from vit_jax.layers.position_tables import INITIAL_POSITIONS
 from vit_jax.layers.products import PRODUCTS
 from vit_jax.layers.stem import STEMS
@@ -68,6 +69,8 @@ def build(
     final_norm: str = "tokens",
     representation_dim: int | None = None,
     head_bias: float | None = 0.0,
+    head_std: float = 0.0,
+    head_norm: str = "none",
     activation: str = "gelu_tanh",
     qkv_bias: bool = True,
     key_bias: bool = True,
@@ -116,6 +119,9 @@ def build(
       representation_dim: width of a dense tanh layer before the head ("pre-logits").
       head_bias: its initial value; around -log(num_classes) suits the sigmoid loss; None for a
         head without bias.
+      head_std: of its kernel's initial values; it begins with zeros otherwise.
+      head_norm: 'batch' for a batch norm without parameters before it, as MAE's probe has; its
+        statistics are those of whole (micro)batches, see `layers.head`.
       activation, qkv_bias, key_bias, qk_norm, layer_scale, parallel, norm_epsilon: see
         `layers.block.BlockSettings`.
       dropout_rate: after the positions and, in the encoder, after each dense layer but query, key
@@ -139,6 +145,7 @@ def build(
         ("position_embedding", position_embedding, POSITIONS),
         ("position_initial", position_initial, INITIAL_POSITIONS),
         ("final_norm", final_norm, FINAL_NORMS),
+        ("head_norm", head_norm, HEAD_NORMS),
         ("activation", activation, ACTIVATIONS),
         ("dtype", dtype, ("float32", "bfloat16")),
         ("matmul", matmul, PRODUCTS),
@@ -153,6 +160,7 @@ def build(
         patch_size=(min(patch), 1, math.inf),
         kernel_size=(min(sections.pair(1 if kernel_size is None else kernel_size)), 1, math.inf),
         position_grid=(min(position_grid or (1,)), 1, math.inf),
+        head_std=(head_std, 0, math.inf),
         num_registers=(num_registers, 0, math.inf),
         **{name: (count, 1, math.inf) for name, count in counts.items()},
         **{name: (rate, 0, 1) for name, rate in rates.items()},
@@ -208,6 +216,8 @@ def build(
         final_norm=final_norm,
         representation_dim=representation_dim,
         head_bias=head_bias,
+        head_std=head_std,
+        head_norm=head_norm,
         drop_path_rate=drop_path_rate,
         unroll=unroll or (shape.depth if remat == "none" else 1),
         remat=remat,

@@ -59,6 +59,8 @@ class VisionTransformer(nn.Module):
     final_norm: str = "tokens"
     representation_dim: int | None = None
     head_bias: float | None = 0.0
+    head_std: float = 0.0
+    head_norm: str = "none"
     drop_path_rate: float = 0.0
     unroll: int = 1
     remat: str = "none"
@@ -133,10 +135,11 @@ class VisionTransformer(nn.Module):
             name="encoder",
         )(x, mask=None if mask is None else mask[:, None, None], rotation=rotation, train=train)
         representation = self._pool(x, mask)
-        logits = classify(representation, self.num_classes, bias=self.head_bias)
+        head = dict(bias=self.head_bias, std=self.head_std, norm=self.head_norm, train=train)
+        logits = classify(representation, self.num_classes, **head)
         if not self.distillation_token or logits is None:
             return ViTOutput(x, representation, logits)
-        other = classify(x[:, 1], self.num_classes, bias=self.head_bias, name="distillation_head")
+        other = classify(x[:, 1], self.num_classes, **head, name="distillation_head")
         return ViTOutput(x, representation, (logits + other) / 2, logits, other)
 
     def _masked(

@@ -1,4 +1,7 @@
-"""Where log lines go: metrics.jsonl, TensorBoard, Weights & Biases; console.py has the terminal."""
+"""Where log lines go: metrics.jsonl, TensorBoard, Weights & Biases.
+
+console.py has the terminal, warnings.py what a task finds wrong.
+"""
 
 import contextlib
 import json
@@ -20,7 +23,7 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """metrics.jsonl: one object a line, {"step": ..., name: value, ...}.
+    """metrics.jsonl: one object a line, {"step": ..., name: value, ...}; warnings.jsonl alike.
 
     A resumed run first drops the lines after the step it resumes from, which it is about to
     write again; the file of an interrupted run so tells the same story as that of a whole one.
@@ -33,7 +36,7 @@ class JsonLines:
         temporary.replace(path)
         self._file = path.open("a")
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
 
@@ -41,7 +44,7 @@ class JsonLines:
         self._file.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, int | float]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that a kill cut short is left out."""
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else ():
@@ -61,6 +64,9 @@ class TensorBoard:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+
+    def write_text(self, step: int, name: str, text: str) -> None:
+        self._writer.add_text(name, text, step)
 
     def close(self) -> None:
         self._writer.close()

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 FIRST_KERNELS = ("patch_embedding/kernel", "stem/root/kernel", "root/kernel")
 RELATIVE = "encoder/blocks/attention/relative_positions/embedding"
 HEADS = r"(distillation_)?head/(kernel|bias)"
+HEAD_STATISTICS = r"(distillation_)?head_norm/(mean|var)"
 
 
 class Pretrained(NamedTuple):
@@ -164,6 +165,8 @@ def load_into(
         logger.warning("initialised anew instead of loaded: %s", names)
         initial = jax.jit(model.init)(jax.random.key(seed), image)
         params = merge(initial["params"], params)
+    if new_head:
+        fresh[HEAD_STATISTICS] = "of a new head"
     others = {
         name: _collection(name, tree, found.collections.get(name, {}), initial.get(name, {}), fresh)
         for name, tree in shapes.items()

@@ -194,6 +194,7 @@ IRRELEVANT = dict(
     drop_path_rate=0.0,
     layer_scale=1.0,
     head_bias=0.0,
+    head_std=0.0,
     unroll=1,
     remat="none",
     dtype=jnp.float32,
