@@ -76,7 +76,9 @@ def get_config(arg: str = "") -> ConfigDict:
         decay_patterns=DECAYED,
         rate_patterns=FROZEN,
     )
-    config.train = dict(num_epochs=int(epochs or EPOCHS.get(name, 800)), seed=0, log_every=50, checkpoint_every=1000)
+    config.train = dict(
+        num_epochs=int(epochs or EPOCHS.get(name, 800)), seed=0, log_every=50, checkpoint_every=1000
+    )
     config.evals = evals
     config.mesh = dict(data=-1)
     return config.lock()

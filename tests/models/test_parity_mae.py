@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from references import assert_relatively_close, fill, kernel, load_torch, load_transformers, to_torch
+from references import (
+    assert_relatively_close,
+    fill,
+    kernel,
+    load_torch,
+    load_transformers,
+    to_torch,
+)
 
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.learner import Info
