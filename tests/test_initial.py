@@ -140,9 +140,11 @@ def test_the_config_overrides_the_source(source, tmp_path):
 def test_equal_means_of_three_channels_serve_one():
     stored = dataclasses.asdict(preprocessing(mean=(0.5,) * 3, std=(0.1, 0.2, 0.3)))
     begin = initial.Initial(source="x")
-    found = begin.complete({"task": {}, "data": {"std": (0.2,)}}, {"name": "vit"}, stored)
+    task = {"name": "classification"}
+    config = {"task": task, "data": {"std": (0.2,)}}
+    found = begin.complete(config, {"model": {"name": "vit"}}, stored)
     assert found["data"]["mean"] == (0.5,) and found["data"]["std"] == (0.2,)
-    assert found["task"] == {"model": {"name": "vit"}}
+    assert found["task"] == {**task, "model": {"name": "vit"}}
 
 
 def all_leaves(workdir):

@@ -1,23 +1,28 @@
 """What a training begins with: published weights, or another run's (`config.init`), a teacher."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flax import traverse_util
+import jax.numpy as jnp
 from rich.console import Console
 
 from vit_jax import sections, weights
-from vit_jax.core import TrainState, Variables
+from vit_jax.core import TrainState, Tree, Variables
 from vit_jax.errors import InputError
 from vit_jax.learner import Learner
+from vit_jax.tasks import TASKS
 from vit_jax.teaching import TeacherSource
 from vit_jax.train import agreement, patterns
 from vit_jax.workdir import Workdir, check_owner, read_json
 
 # What the source's preprocessing decides where `config.data` does not.
 PREPROCESSING = ("image_size", "mean", "std", "interpolation")
+
+# Settings of the source's model that the data or the method of this run decides.
+OF_THE_RUN = ("num_classes", "mask_token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +32,9 @@ class Initial:
     Attributes:
       source: what `weights.load` takes: a file, a folder, a run's workdir, hf:owner/name, a URL.
       architecture, part, positions, old_grid: see `weights.load`.
-      new_head: begin with a new head even if the stored one has the same classes.
-      initialise: regular expressions of paths of ours that are to begin anew.
+      new_head: begin with a new head even if the stored one has the same classes; a task whose
+        model is a part of what it trains (a decoder or projections are the rest) with new ones.
+      initialise: regular expressions of paths in the run's parameters that are to begin anew.
       ignore: regular expressions of names in the source that are not to be used.
     """
 
@@ -59,23 +65,23 @@ class Initial:
         return None if self.old_grid is None else tuple(self.old_grid)  # JSON has only lists
 
     def complete(
-        self, config: Mapping[str, Any], model: Mapping[str, Any], preprocessing: Mapping[str, Any]
+        self, config: Mapping[str, Any], task: Mapping[str, Any], preprocessing: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The config, with what it leaves open of model and preprocessing as in the source.
 
         Args:
-          model: the source's `config.task.model`.
+          task: of the source's `config.task` `model`, and `decoder` and `head` where it has such,
+            which serve where the config's task takes them.
           preprocessing: the source's, as its `to_dict`.
         """
         stored = {name: preprocessing[name] for name in PREPROCESSING if name in preprocessing}
         for name in ("mean", "std"):  # one number fits images of any number of channels
             if len(set(stored.get(name, ()))) == 1:
                 stored[name] = tuple(stored[name][:1])
-        return {
-            **config,
-            "task": {**config["task"], "model": {**model, **config["task"].get("model", {})}},
-            "data": {**stored, **config["data"]},
-        }
+        own = config["task"]
+        taken = {name: value for name, value in task.items() if takes(own, name)}
+        sections_ = {name: {**value, **(own.get(name) or {})} for name, value in taken.items()}
+        return {**config, "task": {**own, **sections_}, "data": {**stored, **config["data"]}}
 
     def load_into(
         self, learner: Learner, found: weights.Source
@@ -88,18 +94,20 @@ class Initial:
                 f"config.init is set, but a {type(learner.task).__name__} has no single model; "
                 "allowed: a task with one."
             )
-        variables, report = weights.load_into(
+        path = learner.task.model_path
+        return weights.load_into(
             model,
             found,
             image_shape=info.preprocessing.image_shape,
+            network=weights.Network(path, learner.new_variables) if path else None,
             new_head=self.new_head or not found.has_head_for(info.class_names),
+            new_parts=self.new_head,
             positions=self.positions,
             old_grid=self._old_grid,
             initialise=self.initialise,
             ignore=self.ignore,
             seed=learner.settings.seed,
         )
-        return within(learner, variables), report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +141,14 @@ class Beginning:
             return config, cls(teacher=teacher)
         initial = sections.call(Initial, config["init"], where="config.init")
         if card is not None:
-            model = card["config"]["task"]["model"]
-            config = initial.complete(config, model, card["preprocessing"])
+            task = {n: card["config"]["task"].get(n) or {} for n in weights.TASK_SECTIONS}
+            config = initial.complete(config, task, card["preprocessing"])
             return config, cls(initial=initial, teacher=teacher)
         found = initial.read()
         model = {"name": found.name, **found.settings}
-        del model["num_classes"]  # the data's
-        config = initial.complete(config, model, found.preprocessing)
+        for name in OF_THE_RUN:
+            model.pop(name, None)
+        config = initial.complete(config, {"model": model, **found.task}, found.preprocessing)
         return config, cls(initial=initial, found=found, teacher=teacher)
 
     def new_state(self, learner: Learner, console: Console) -> TrainState:
@@ -152,9 +161,40 @@ class Beginning:
             return learner.init_state(task_state=task_state)
         with agreement.together():
             found = self.found or self.initial.read()
-            variables, report = self.initial.load_into(learner, found)
-        console.print(f"{self.initial.source}: {report}", highlight=False, soft_wrap=True)
+            begins = (
+                found._replace(arrays=found.student) if self._teaches(learner, found) else found
+            )
+            variables, report = self.initial.load_into(learner, begins)
+            console.print(f"{self.initial.source}: {report}", highlight=False, soft_wrap=True)
+            if begins is not found:
+                task_state = self._moved(learner, found, variables, report, console)
         return learner.init_state(variables, task_state)
+
+    @staticmethod
+    def _teaches(learner: Learner, found: weights.Source) -> bool:
+        """Have task and source both a teacher that follows the student?"""
+        return learner.weights_path().startswith("task_state/") and found.student is not None
+
+    def _moved(
+        self,
+        learner: Learner,
+        found: weights.Source,
+        student: Variables,
+        report: weights.Report,
+        console: Console,
+    ) -> Tree:
+        """What the task moves without gradients: the source's teacher, and its centres if the
+        heads are the source's, too."""
+        _, name = learner.weights_path().split("/")
+        teacher, of_teacher = self.initial.load_into(learner, found)
+        line = f"{self.initial.source}, its {name}: {of_teacher}"
+        console.print(line, highlight=False, soft_wrap=True)
+        state = {**learner.task.init_task_state(student["params"]), name: teacher["params"]}
+        stored = {} if report.of("initialised") else found.task_state
+        for key, array in stored.items():
+            if key in state and array.shape == state[key].shape:
+                state[key] = jnp.asarray(array, state[key].dtype)
+        return state
 
 
 def begun(config: Mapping[str, Any], workdir: str | Path | None) -> dict[str, Any] | None:
@@ -166,13 +206,7 @@ def begun(config: Mapping[str, Any], workdir: str | Path | None) -> dict[str, An
     return read_json(folder.run)
 
 
-def within(learner: Learner, variables: Variables) -> Variables:
-    """A model's variables among the task's, whose other parameters are new."""
-    path = learner.task.model_path
-    if not path:
-        return variables
-    whole = learner.init_state().variables()
-    params = traverse_util.flatten_dict(whole["params"])
-    model = traverse_util.flatten_dict(variables["params"])
-    params |= {(*path, *name): leaf for name, leaf in model.items()}
-    return {**whole, **variables, "params": traverse_util.unflatten_dict(params)}
+def takes(task: Mapping[str, Any], name: str) -> bool:
+    """Has `config.task` a section of that name?"""
+    builder = sections.choose(TASKS, task.get("name"), where="config.task.name")
+    return name in inspect.signature(builder).parameters

@@ -154,10 +154,21 @@ class Learner:
     def model_variables(self, state: TrainState) -> Variables:
         """Those of `task.model`, which is the task's network or a part of it."""
         variables = self.task.variables(state)
-        params = functools.reduce(
-            lambda tree, key: tree[key], self.task.model_path, variables["params"]
+        for key in self.task.model_path:
+            # Of what has no parameters (a batch norm's statistics) a part may have none, either.
+            variables = {name: tree.get(key, {}) for name, tree in variables.items()}
+        return variables
+
+    def weights_path(self) -> str:
+        """Where in a state the parameters are that `task.variables` tells: 'task_state/teacher'."""
+        names = jax.tree_util.tree_map_with_path(
+            lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"),
+            self.abstract_state(),
         )
-        return {**variables, "params": params}
+        params = self.task.variables(names)["params"]
+        path, name = jax.tree_util.tree_leaves_with_path(params)[0]
+        below = jax.tree_util.keystr(path, simple=True, separator="/")
+        return name.removesuffix(f"/{below}")
 
     def abstract_state(self) -> TrainState:
         """The state's shapes, types and places; refuses a mesh or rules without effect."""
@@ -199,6 +210,11 @@ class Learner:
                 f"(0: at the end only), while checkpoint_every is {every_save}; allowed: a "
                 "checkpoint_every that is a multiple of that evaluation's every_steps."
             )
+
+    def new_variables(self) -> Variables:
+        """The task's, as a state has them that is given none."""
+        init_key, _ = jax.random.split(jax.random.key(self.settings.seed))
+        return self.task.init(init_key, jax.tree.map(jnp.asarray, self.info.empty_batch()))
 
     def init_state(
         self, variables: Variables | None = None, task_state: Tree | None = None
@@ -297,9 +313,8 @@ class Learner:
     def _init(
         self, variables: Variables | None = None, task_state: Tree | None = None
     ) -> TrainState:
-        init_key, train_key = jax.random.split(jax.random.key(self.settings.seed))
-        batch = jax.tree.map(jnp.asarray, self.info.empty_batch())
-        variables = dict(variables or self.task.init(init_key, batch))
+        _, train_key = jax.random.split(jax.random.key(self.settings.seed))
+        variables = dict(variables or self.new_variables())
         params = variables.pop("params")
         if task_state is None:
             task_state = self.task.init_task_state(params)

@@ -40,9 +40,30 @@ def make_card(learner: Learner, config: dict[str, Any]) -> dict[str, Any]:
         "num_steps": learner.num_steps,
         **learner.info.to_dict(),
         "parameters": cost.count_parameters(learner.abstract_state().params),
+        **exported(learner),
         "command": sys.argv,
         "versions": {"python": platform.python_version(), **versions},
         "devices": f"{len(devices)} x {devices[0].device_kind}",
+    }
+
+
+def exported(learner: Learner) -> dict[str, Any]:
+    """`model`: what `weights` makes of a checkpoint without knowing the task.
+
+    'weights' is where in the state the parameters are that are measured, 'path' where in those the
+    model is, 'num_classes' what its head has, and 'position_grid' what its positions are for,
+    where that is not the images' grid.
+    """
+    model = getattr(learner.task, "model", None)
+    if model is None:
+        return {}
+    return {
+        "model": {
+            "weights": learner.weights_path(),
+            "path": list(learner.task.model_path),
+            "num_classes": model.num_classes,
+            "position_grid": getattr(model, "position_grid", None),
+        }
     }
 
 

@@ -117,7 +117,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(run, tmp_path, 
     victim.write_bytes(victim.read_bytes()[:-1])
     loaded = weights.load(tmp_path / "run")
     assert f"checkpoint of step {NUM_STEPS} is damaged" in caplog.text
-    expected = Checkpointer(checkpoints, read_only=True).read_weights(NUM_STEPS - 6)
+    expected = Checkpointer(checkpoints, read_only=True).read_weights(NUM_STEPS - 6, "ema_params")
     assert_trees_equal(loaded.variables["params"], expected["ema_params"])
     assert sorted(p.name for p in checkpoints.iterdir()) == before  # reading moves nothing
 

@@ -205,22 +205,27 @@ class Checkpointer:
         )
         return self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
 
-    def read_weights(self, step: int) -> dict[str, Any]:
-        """Parameters, their average if there is one, and model state, as nested dicts on the host.
+    def read_weights(self, step: int, *paths: str) -> dict[str, Any]:
+        """The trees at these paths of the state, as nested dicts on the host: path -> tree.
 
         For who knows neither the task nor the optimizer that the rest belongs to.
+
+        Args:
+          paths: e.g. 'params', 'task_state/teacher'. What the state has not is left out.
         """
         self._verify(step)
         reader, path = ocp.PyTreeCheckpointer(), self.folder / str(step) / "state"
         stored = reader.metadata(path).item_metadata.tree
-        wanted = ("params", "ema_params", "model_state")
-        target = {
-            name: leaves if name in wanted else jax.tree.map(lambda _: ocp.PLACEHOLDER, leaves)
-            for name, leaves in stored.items()
-        }
+
+        def wanted(place, leaf):
+            name = jax.tree_util.keystr(place, simple=True, separator="/")
+            return leaf if is_within(name, paths) else ocp.PLACEHOLDER
+
+        target = jax.tree_util.tree_map_with_path(wanted, stored)
         on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
         state = reader.restore(path, args=ocp.args.PyTreeRestore(target, restore_args=on_host))
-        return {name: state[name] for name in wanted}
+        found = {name: tree_at(state, name) for name in paths}
+        return {name: tree for name, tree in found.items() if tree is not None}
 
     def _verify(self, step: int) -> None:
         agreement.from_first(functools.partial(self._verify_here, step))
@@ -247,6 +252,20 @@ class Checkpointer:
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             shutil.move(self.folder / str(step), target)
+
+
+def is_within(name: str, paths: Iterable[str]) -> bool:
+    """Is it one of these paths, or below one?"""
+    return any(name == path or name.startswith(f"{path}/") for path in paths)
+
+
+def tree_at(tree: Any, path: str) -> Any:
+    """What is at 'a/b' of nested dicts; None where nothing is."""
+    for key in path.split("/"):
+        if not isinstance(tree, Mapping) or key not in tree:
+            return None
+        tree = tree[key]
+    return tree
 
 
 def is_loss(metric: str) -> bool:

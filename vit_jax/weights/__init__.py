@@ -4,9 +4,21 @@ source -> remote.fetch -> files.read_arrays -> mapping.to_ours(table) -> paramet
 """
 
 from vit_jax.weights.formats import Source, read
-from vit_jax.weights.loading import Pretrained, load, load_into
+from vit_jax.weights.loading import Network, Pretrained, load, load_into
+from vit_jax.weights.pretraining import TASK_SECTIONS
 from vit_jax.weights.remote import fetch
 from vit_jax.weights.report import Report
 from vit_jax.weights.saving import save
 
-__all__ = ["Pretrained", "Report", "Source", "fetch", "load", "load_into", "read", "save"]
+__all__ = [
+    "TASK_SECTIONS",
+    "Network",
+    "Pretrained",
+    "Report",
+    "Source",
+    "fetch",
+    "load",
+    "load_into",
+    "read",
+    "save",
+]

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -60,6 +60,37 @@ def read_arrays(path: str | os.PathLike, *, part: str | None = None) -> Arrays:
     if part is not None and path.suffix not in TORCH_SUFFIXES:
         raise InputError(f"part is {part!r}, but only {', '.join(TORCH_SUFFIXES)} have parts.")
     return READERS[path.suffix](path, part)
+
+
+class Stored(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+      arrays: as `read_arrays` has them.
+      student: where those are its teacher's; None where there are not both.
+      centre: what DINO takes off the teacher's logits; None where none is stored.
+    """
+
+    arrays: Arrays
+    student: Arrays | None = None
+    centre: np.ndarray | None = None
+
+
+def read_stored(path: str | os.PathLike, *, part: str | None = None) -> Stored:
+    """As `read_arrays`; of a checkpoint of DINO's, unless `part` is given, all that learns."""
+    path = Path(path)
+    if part is not None or path.suffix not in TORCH_SUFFIXES or not path.is_file():
+        return Stored(read_arrays(path, part=part))
+    stored = _load_torch(path)
+    arrays = _named_arrays(stored, None, path)
+    if not isinstance(stored, Mapping) or not {"teacher", "student"} <= stored.keys():
+        return Stored(arrays)
+    centre = (stored.get("dino_loss") or {}).get("center")
+    return Stored(
+        arrays,
+        student=_named_arrays(stored, "student", path),
+        centre=None if centre is None else _from_torch(_torch(path), centre),
+    )
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
@@ -142,12 +173,20 @@ def _read_safetensors(path: Path, part: None) -> Arrays:
 
 
 def _read_torch(path: Path, part: str | None) -> Arrays:
+    return _named_arrays(_load_torch(path), part, path)
+
+
+def _load_torch(path: Path) -> Any:
     torch = _torch(path)
     # Training scripts store their arguments beside the weights; a Namespace can do no harm.
     harmless = torch.serialization.safe_globals([argparse.Namespace])
     damages = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, OSError)
     with _telling(path, *damages), harmless:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _named_arrays(stored: Any, part: str | None, path: Path) -> Arrays:
+    torch = _torch(path)
     tensors = _unwrap(stored, part, path, is_tensor=lambda value: isinstance(value, torch.Tensor))
     return {name: _from_torch(torch, tensor) for name, tensor in tensors.items()}
 

@@ -1,9 +1,10 @@
 """What a file or folder of weights is, and all that it says of its model."""
 
 import dataclasses
+import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +16,16 @@ from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.layers.attention_choice import runnable
 from vit_jax.train.checkpoint import Checkpointer
-from vit_jax.weights import big_vision, google_families, huggingface, huggingface_processor, timm
-from vit_jax.weights.files import read_arrays
-from vit_jax.weights.table import Rule, Table
+from vit_jax.weights import (
+    big_vision,
+    google_families,
+    huggingface,
+    huggingface_processor,
+    pretraining,
+    timm,
+)
+from vit_jax.weights.files import Stored, read_arrays, read_stored
+from vit_jax.weights.table import Part, Rule, Table
 
 
 class Source(NamedTuple):
@@ -31,6 +39,12 @@ class Source(NamedTuple):
     class_names: tuple[str, ...]  # one a row of the head; numbers where the file has no names
     names_are_stated: bool = True  # False where they are those numbers
     collections: Mapping[str, Any] = {}  # beside 'params': running statistics of batch norms
+    # What a method of pretraining goes on with: settings of `config.task` by section, the
+    # student's arrays where `arrays` are its teacher's, and other arrays that the task moves.
+    task: Mapping[str, Mapping[str, Any]] = {}
+    student: Mapping[str, np.ndarray] | None = None
+    task_state: Mapping[str, np.ndarray] = {}
+    position_grid: tuple[int, int] | None = None  # of the stored positions, if not the images'
 
     def has_head_for(self, class_names: Sequence[str]) -> bool:
         """Is the stored head one for these classes?
@@ -43,10 +57,13 @@ class Source(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of the patches that it was trained on; None where there are none."""
+        """Rows and columns that stored positions are for; None where there are no patches."""
         if self.name != "vit":
             return None
-        return models.build("vit", **self.settings).grid(self.preprocessing["image_size"])
+        if self.position_grid is not None:
+            return tuple(self.position_grid)
+        model = models.build("vit", **self.settings)
+        return model.position_grid or model.grid(self.preprocessing["image_size"])
 
 
 def read(
@@ -62,10 +79,10 @@ def read(
         return _read_run(path)
     if "model_type" in config:
         return _read_huggingface(path, config, part)
-    arrays = read_arrays(path, part=part)
-    architecture = architecture or config.get("architecture")
+    stored = read_stored(path, part=part)
+    arrays, architecture = stored.arrays, architecture or config.get("architecture")
     if architecture is not None:
-        return _read_timm(arrays, architecture, config)
+        return _read_timm(stored, architecture, config)
     if google := google_families.find(arrays):
         return _read_google(google, old_grid)
     if big_vision.is_one(arrays):
@@ -109,6 +126,7 @@ def _read_huggingface(path: Path, config: Mapping[str, Any], part: str | None) -
         name="vit",
         settings={**family.settings(vision, frozenset(arrays)), "num_classes": num_classes},
         preprocessing=huggingface_processor.read_preprocessing(vision, stored),
+        task=family.task(config),
         **class_names_of(config.get("id2label"), num_classes),
     )
 
@@ -125,18 +143,20 @@ def _read_google(found: google_families.Found, old_grid: tuple[int, int] | None)
     )
 
 
-def _read_timm(
-    arrays: Mapping[str, np.ndarray], architecture: str, config: Mapping[str, Any]
-) -> Source:
+def _read_timm(stored: Stored, architecture: str, config: Mapping[str, Any]) -> Source:
+    arrays = stored.arrays
     classes = timm.num_classes(arrays)
-    stored = timm.preprocessing(config) if config else timm.guess_preprocessing(arrays)
+    images = timm.preprocessing(config) if config else timm.guess_preprocessing(arrays)
     names = config.get("label_names")
     return Source(
         table=timm.table(arrays),
         arrays=arrays,
         name="vit",
         settings={**timm.settings(architecture, arrays), "num_classes": classes},
-        preprocessing=stored,
+        preprocessing=images,
+        task=timm.task_settings(arrays),
+        student=stored.student,
+        task_state={} if stored.centre is None else {"centre": stored.centre.reshape(-1)},
         **class_names_of(dict(enumerate(names)) if names else None, classes),
     )
 
@@ -154,24 +174,66 @@ def _read_big_vision(arrays: Mapping[str, np.ndarray]) -> Source:
 
 
 def _read_run(path: Path) -> Source:
-    """The newest sound checkpoint of a run; its averaged weights where it keeps them."""
+    """The newest sound checkpoint of a run; the weights that it measured: averaged, a teacher's."""
     checkpointer = Checkpointer(path / "checkpoints", read_only=True)
     step = checkpointer.newest()
     if step is None:
         raise InputError(f"there is no checkpoint in {path / 'checkpoints'}.")
-    card, state = checkpointer.read_card(step), checkpointer.read_weights(step)
+    card = checkpointer.read_card(step)
+    model, task = card.get("model") or _whole_model(card), card["config"]["task"]
+    top, *below = model["weights"].split("/")
+    teaches = top == "task_state"
+    student = ("params",) if teaches else ()
+    found = checkpointer.read_weights(step, top, "model_state", *student)
     checkpointer.close()
-    params = state.get("ema_params") or state["params"]
-    arrays = traverse_util.flatten_dict(params, sep="/")
-    model = runnable(card["config"]["task"]["model"])
+    measured = functools.reduce(lambda tree, key: tree[key], below, found[top])
+    arrays = traverse_util.flatten_dict(measured, sep="/")
+    collections = {
+        name: functools.reduce(lambda tree, key: tree.get(key, {}), model["path"], tree)
+        for name, tree in found.get("model_state", {}).items()
+    }
+    settings = runnable(task["model"])
     return Source(
-        table=Table(family="vit_jax", rules=tuple(Rule(name, name) for name in arrays)),
+        table=_table_of_run(arrays, model["path"]),
         arrays=arrays,
-        name=model.pop("name", "vit"),
-        settings={**model, "num_classes": len(card["class_names"])},
+        name=settings.pop("name", "vit"),
+        settings={**settings, "num_classes": model["num_classes"]},
         preprocessing=dataclasses.asdict(Preprocessing.from_dict(card["preprocessing"])),
-        class_names=tuple(card["class_names"]),
-        collections=state["model_state"],
+        class_names=tuple(card["class_names"]) if model["num_classes"] else (),
+        collections=collections,
+        task={n: task[n] for n in pretraining.TASK_SECTIONS[1:] if task.get(n)},
+        student=traverse_util.flatten_dict(found["params"], sep="/") if teaches else None,
+        task_state={n: x for n, x in found[top].items() if n != below[0]} if teaches else {},
+        position_grid=model.get("position_grid"),
+    )
+
+
+def _whole_model(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier run's card leaves unsaid: all it learned was the model."""
+    keeps_average = card["config"]["train"].get("ema_decay") is not None
+    return {
+        "weights": "ema_params" if keeps_average else "params",
+        "path": [],
+        "num_classes": len(card["class_names"]),
+    }
+
+
+def _table_of_run(arrays: Iterable[str], path: Sequence[str]) -> Table:
+    """Ours are named as in the model, theirs as in the parameters, where it is at `path`."""
+    prefix = "".join(f"{key}/" for key in path)
+    own = [name for name in arrays if name.startswith(prefix)]
+    others: dict[str, list[Rule]] = {}
+    for name in arrays:
+        if not name.startswith(prefix):
+            others.setdefault(name.partition("/")[0], []).append(Rule(name, name))
+    return Table(
+        family="vit_jax",
+        rules=tuple(Rule(name, name.removeprefix(prefix)) for name in own),
+        ignored={f"{prefix}mask_token": "the mask token serves pretraining only"},
+        parts={
+            key: Part(tuple(rules), rf"{key}/.*", "the run learned it beside its model")
+            for key, rules in others.items()
+        },
     )
 
 

@@ -11,6 +11,7 @@ from vit_jax import sections
 from vit_jax.errors import InputError
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.weights import huggingface_tables as tables
+from vit_jax.weights import pretraining
 from vit_jax.weights.table import Table
 
 Config = Mapping[str, Any]
@@ -187,6 +188,7 @@ class Family:
       classes: transformers' classes with and without a head; None where there is no such class.
       head: the name of the weight whose rows are the classes.
       prefix: in front of all names but the heads', where the file has a head.
+      task: (config) -> settings of `config.task` of the method that trained it, by section.
     """
 
     table: Table
@@ -195,6 +197,7 @@ class Family:
     classes: tuple[str | None, str | None]
     head: str = "classifier.weight"
     prefix: str = ""
+    task: Callable[[Config], dict[str, Settings]] = lambda config: {}
 
 
 FAMILIES = {
@@ -219,6 +222,7 @@ FAMILIES = {
         config=vit_config,
         classes=(None, "ViTMAEModel"),
         prefix="vit.",
+        task=pretraining.huggingface_decoder_settings,
     ),
     "dinov2": Family(
         table=tables.DINOV2,

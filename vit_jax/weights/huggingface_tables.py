@@ -4,6 +4,7 @@ The names are those of the files, on the hub and from `save_pretrained`; inside 
 transformers 5 uses others.
 """
 
+from vit_jax.weights import pretraining
 from vit_jax.weights import transforms as t
 from vit_jax.weights.table import Rename, Rule, Table
 from vit_jax.weights.torch_rules import BLOCK, dense, norm
@@ -74,7 +75,14 @@ PLAIN_MLP = (
     *dense("encoder.layer.{layer}.mlp.fc1", f"{BLOCK}/mlp/up"),
     *dense("encoder.layer.{layer}.mlp.fc2", f"{BLOCK}/mlp/down"),
 )
-MASK_TOKEN = {r"embeddings\.mask_token": "iBOT's mask token serves pretraining only"}
+# What ViT, DeiT and MAE call a block's layers, MAE's decoder too.
+LONG_BLOCK = dict(
+    norms=("layernorm_before", "layernorm_after"),
+    **LONG_ATTENTION,
+    mlp_up="intermediate.dense",
+    mlp_down="output.dense",
+)
+DECODER = pretraining.huggingface_decoder(blocks("decoder.decoder_layers.{layer}", **LONG_BLOCK))
 
 
 def vit_table(family: str, *heads: Rule) -> Table:
@@ -83,18 +91,12 @@ def vit_table(family: str, *heads: Rule) -> Table:
         renames=(Rename(r"^(vit|deit)\.", "", "there where the model has a head"),),
         rules=(
             *EMBEDDINGS,
-            *blocks(
-                "encoder.layer.{layer}",
-                norms=("layernorm_before", "layernorm_after"),
-                **LONG_ATTENTION,
-                mlp_up="intermediate.dense",
-                mlp_down="output.dense",
-            ),
+            *blocks("encoder.layer.{layer}", **LONG_BLOCK),
             *norm("layernorm", "encoder/norm"),
             *dense("pooler.dense", "representation"),
             *heads,
         ),
-        ignored={r"decoder\..*": "MAE's decoder serves pretraining only"},
+        parts={pretraining.DECODER: DECODER},
     )
 
 
@@ -109,8 +111,9 @@ def dinov2_table(*mlp: Rule) -> Table:
             *mlp,
             *norm("layernorm", "encoder/norm"),
             *dense("classifier", "head"),
+            Rule("embeddings.mask_token", "mask_token"),
         ),
-        ignored=MASK_TOKEN,
+        ignored=pretraining.MASK_TOKEN,
     )
 
 
@@ -139,8 +142,9 @@ DINOV3 = Table(
         ),
         *scales("layer.{layer}"),
         *norm("norm", "encoder/norm"),
+        Rule("embeddings.mask_token", "mask_token", t.squeeze(1)),
     ),
-    ignored=MASK_TOKEN,
+    ignored=pretraining.MASK_TOKEN,
 )
 CLIP_BLOCKS = blocks(
     "encoder.layers.{layer}",

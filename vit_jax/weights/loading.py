@@ -1,9 +1,10 @@
 """`load`: published weights, or a run's own, as a model that is ready to use."""
 
 import dataclasses
+import functools
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from vit_jax.layers.stem import STRIDES
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.weights.formats import Source, read
 from vit_jax.weights.mapping import Adapter, merge, to_ours
+from vit_jax.weights.pretraining import DECODER
 from vit_jax.weights.remote import fetch
 from vit_jax.weights.report import Report
 from vit_jax.weights.table import Table
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 # What reads the image: of a ViT or Mixer, a hybrid, a ResNet.
 FIRST_KERNELS = ("patch_embedding/kernel", "stem/root/kernel", "root/kernel")
 RELATIVE = "encoder/blocks/attention/relative_positions/embedding"
+DECODER_POSITIONS = f"{DECODER}/position_embedding"  # of MAE
 HEADS = r"(distillation_)?head/(kernel|bias)"
 HEAD_STATISTICS = r"(distillation_)?head_norm/(mean|var)"
 
@@ -118,12 +121,37 @@ def load(
     return Pretrained(model, variables, preprocessing, names, settings, report)
 
 
+class Network(NamedTuple):
+    """What learns with a model as a part of it.
+
+    Attributes:
+      path: where in the parameters those of the model are.
+      init: new variables.
+    """
+
+    path: tuple[str, ...]
+    init: Callable[[], Variables]
+
+    @property
+    def prefix(self) -> str:
+        return "".join(f"{key}/" for key in self.path)
+
+    def beside(self, params: Mapping[str, Any]) -> list[str]:
+        """Names of what is there beside the model."""
+        return [name for name in params if name not in self.path[:1]] if self.path else []
+
+    def model_in(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        return functools.reduce(lambda tree, key: tree[key], self.path, params)
+
+
 def load_into(
     model: nn.Module,
     found: Source,
     *,
     image_shape: tuple[int, int, int],
+    network: Network | None = None,
     new_head: bool = False,
+    new_parts: bool = False,
     positions: str = "bicubic",
     old_grid: tuple[int, int] | None = None,
     initialise: Sequence[str] = (),
@@ -134,7 +162,10 @@ def load_into(
 
     Args:
       image_shape: (height, width, channels) of the images to come.
+      network: that the model is a part of; the variables are then the network's. Of its other
+        parts those are loaded that the source has; the rest is new.
       new_head: is the stored head another task's?
+      new_parts: are the network's other parts new even if the source has them?
       positions, old_grid, seed: see `load`.
       initialise: regular expressions of paths of ours that are not to be loaded.
       ignore: regular expressions of their names that are not to be used.
@@ -143,40 +174,62 @@ def load_into(
       InputError: for leaves that are missing, unused or of another shape without a reason.
     """
     image = jnp.zeros((1, *image_shape))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    fresh = dict.fromkeys(initialise, "as asked")
-    unused = dict.fromkeys(ignore, "as asked")
-    if new_head and "head" in shapes["params"]:
-        fresh[HEADS] = "a new head for other classes"
-    elif new_head:
-        unused[_names_of_heads(found.table)] = "the head is left out, as asked"
+    network = network or Network((), lambda: model.init(jax.random.key(seed), image))
+    shapes = jax.eval_shape(network.init)
+    beside = network.beside(shapes["params"])
+    wanted = [] if new_parts else [n for n in found.table.parts_in(found.arrays) if n in beside]
+    fresh, unused = _explained(found, network, shapes["params"], new_head=new_head)
+    new = "new, as asked" if new_parts else "the source has none"
+    fresh |= {f"{name}/.*": new for name in beside if name not in wanted}
     params, report = to_ours(
-        found.table,
+        found.table.of_network(network.path, wanted),
         found.arrays,
         target_shapes=shapes["params"],
-        adapters=_adapters(model, image_shape[:2], positions, old_grid or found.grid),
-        initialised=fresh,
-        ignored=unused,
+        adapters=_adapters(model, network, image_shape[:2], positions, old_grid or found.grid),
+        initialised={**dict.fromkeys(initialise, "as asked"), **fresh},
+        ignored={**dict.fromkeys(ignore, "as asked"), **unused},
     )
     report.check()
     initial: dict[str, Any] = {}
     if initialised := report.of("initialised"):
         names = ", ".join(leaf.name for leaf in initialised)
         logger.warning("initialised anew instead of loaded: %s", names)
-        initial = jax.jit(model.init)(jax.random.key(seed), image)
+        initial = jax.jit(network.init)()
         params = merge(initial["params"], params)
+    anew = [*fresh, *initialise]
     if new_head:
-        fresh[HEAD_STATISTICS] = "of a new head"
+        anew.append(network.prefix + HEAD_STATISTICS)
     others = {
-        name: _collection(name, tree, found.collections.get(name, {}), initial.get(name, {}), fresh)
+        name: _collection(name, tree, _below(found, network, name), initial.get(name, {}), anew)
         for name, tree in shapes.items()
         if name != "params"
     }
     return jax.tree.map(jnp.asarray, {"params": params, **others}), report
 
 
+def _explained(
+    found: Source, network: Network, params: Any, *, new_head: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the model: paths of ours that are new and names of theirs that are not used -> why."""
+    model, prefix = network.model_in(params), network.prefix
+    fresh, unused = {}, {}
+    if new_head and "head" in model:
+        fresh[prefix + HEADS] = "a new head for other classes"
+    elif new_head or (network.path and "head" not in model):
+        unused[_names_of_heads(found.table)] = "the head is left out, as asked"
+    if "mask_token" in model and not found.table.has(found.arrays, "mask_token"):
+        fresh[f"{prefix}mask_token"] = "the source has none"
+    return fresh, unused
+
+
+def _below(found: Source, network: Network, name: str) -> Any:
+    """The source's collection, which is the model's, as one of the network's."""
+    stored = found.collections.get(name, {})
+    return functools.reduce(lambda tree, key: {key: tree}, reversed(network.path), stored)
+
+
 def _collection(
-    name: str, shapes: Any, stored: Any, initial: Any, fresh: Mapping[str, str]
+    name: str, shapes: Any, stored: Any, initial: Any, fresh: Sequence[str]
 ) -> dict[str, Any]:
     """A collection beside 'params': as stored, but initial where the parameters are, too."""
     stored, initial = (traverse_util.flatten_dict(t, sep="/") for t in (stored, initial))
@@ -215,6 +268,7 @@ def _preprocessing(
 
 def _adapters(
     model: nn.Module,
+    network: Network,
     image_size: tuple[int, int],
     positions: str,
     old_grid: tuple[int, int] | None,
@@ -224,17 +278,24 @@ def _adapters(
     Paths that the model does not have are never asked.
     """
     adapters: dict[str, Adapter] = dict.fromkeys(FIRST_KERNELS, resize.adapt_patch_kernel)
-    if isinstance(model, VisionTransformer):
-        law = dict(method=positions, antialias=positions != "zoom")
-        adapters["position_embedding"] = resize.position_adapter(
-            new_grid=model.position_grid or model.grid(image_size),
-            num_prefix=len(model.prefix) if model.prefix_positions else 0,
-            old_grid=old_grid,
-            **law,
+    if not isinstance(model, VisionTransformer):
+        return {network.prefix + path: adapter for path, adapter in adapters.items()}
+    law = dict(method=positions, antialias=positions != "zoom")
+    grid = model.grid(image_size)
+    adapters["position_embedding"] = resize.position_adapter(
+        new_grid=model.position_grid or grid,
+        num_prefix=len(model.prefix) if model.prefix_positions else 0,
+        old_grid=old_grid,
+        **law,
+    )
+    for axis in ("rows", "columns"):
+        adapters[f"position_embedding/{axis}"] = resize.axis_adapter(**law)
+    adapters[RELATIVE] = _same_grid_only(grid, old_grid)
+    adapters = {network.prefix + path: adapter for path, adapter in adapters.items()}
+    if network.path:
+        adapters[DECODER_POSITIONS] = resize.position_adapter(
+            new_grid=grid, num_prefix=len(model.prefix), old_grid=old_grid, **law
         )
-        for axis in ("rows", "columns"):
-            adapters[f"position_embedding/{axis}"] = resize.axis_adapter(**law)
-        adapters[RELATIVE] = _same_grid_only(model.grid(image_size), old_grid)
     return adapters
 
 

@@ -48,7 +48,7 @@ def to_ours(
     adapters, initialised = adapters or {}, initialised or {}
     fresh = {path: why for path in targets if (why := _reason(initialised, path))}
     _check_patterns(initialised, targets)
-    unused = {**table.ignored, **(ignored or {})}
+    unused = {**table.unused, **(ignored or {})}
     found: dict[str, tuple[np.ndarray, Leaf]] = {}
     problems: dict[str, list[tuple[Leaf, list[str]]]] = {}  # and the names it concerns
     used: set[str] = set()

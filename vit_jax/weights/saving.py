@@ -23,6 +23,7 @@ from vit_jax.models.vit import VisionTransformer
 from vit_jax.weights import big_vision, google_families, huggingface, huggingface_processor, timm
 from vit_jax.weights.files import write_npz, write_safetensors
 from vit_jax.weights.mapping import Tree, to_theirs
+from vit_jax.weights.table import Table
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -80,17 +81,27 @@ def save_google(target, model, params, *_) -> None:
             f"'google' files cannot hold a {type(model).__name__}; allowed: {allowed}."
         )
     family = google_families.FAMILIES[name]
-    arrays = to_theirs(family.table, params)
+    arrays = arrays_of(family.table, params)
     refuse_differences("'google'", model, models.build(name, **family.settings(arrays)))
     write_npz(npz(target), arrays)
 
 
 def save_big_vision(target, model, params, *_) -> None:
     only_vit("big_vision", model)
-    arrays = to_theirs(big_vision.BIG_VISION, params)
+    arrays = arrays_of(big_vision.BIG_VISION, params)
     settings = dict(big_vision.settings(arrays), num_classes=big_vision.num_classes(arrays))
     refuse_differences("'big_vision'", model, models.build("vit", **settings))
     write_npz(npz(target), arrays)
+
+
+def arrays_of(table: Table, params: Tree) -> dict[str, np.ndarray]:
+    """As `to_theirs`; a mask token is left out where there is no place for it.
+
+    Without masked patches, which only methods of pretraining have, it computes nothing.
+    """
+    if not any(rule.ours == "mask_token" for rule in table.rules):
+        params = {name: tree for name, tree in params.items() if name != "mask_token"}
+    return to_theirs(table, params)
 
 
 def npz(target: Path) -> Path:
@@ -107,7 +118,7 @@ def only_vit(layout: str, model: nn.Module) -> None:
 def save_timm(target, model, params, preprocessing, class_names, architecture) -> None:
     only_vit("timm", model)
     is_gated = model.block.activation == "swiglu"
-    arrays = to_theirs(timm.table_of(architecture, is_gated=is_gated), params)
+    arrays = arrays_of(timm.table_of(architecture, is_gated=is_gated), params)
     settings = dict(timm.settings(architecture, arrays), num_classes=model.num_classes)
     refuse_differences(f"timm's {architecture}", model, models.build("vit", **settings))
     config = dict(
@@ -156,7 +167,7 @@ def choose_family(
         config = {**family.config(model), "architectures": [name]}
         family, _ = huggingface.find_family({**config, "model_type": kind})
         try:
-            arrays = to_theirs(family.table, params)
+            arrays = arrays_of(family.table, params)
             settings = family.settings(config, frozenset(arrays))
             found = models.build("vit", num_classes=model.num_classes, **settings)
             wrong = differences(model, found)
@@ -201,6 +212,7 @@ IRRELEVANT = dict(
     attention_implementation="auto",
     matmul="default",
     position_initial="normal",
+    mask_token=False,
 )
 
 

@@ -12,9 +12,10 @@ a head) needs no setting. Where several rules make the same path, the first whos
 there wins when loading, and the first of the table when saving.
 """
 
+import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,12 +40,31 @@ class Rule(NamedTuple):
     def is_stacked(self) -> bool:
         return any("{layer}" in name for name in listed(self.theirs))
 
+    def below(self, path: str) -> "Rule":
+        """The same with ours at another place in the tree; '' leaves it where it is."""
+        ours = tuple(f"{path}/{name}" if path else name for name in listed(self.ours))
+        return self._replace(ours=ours[0] if isinstance(self.ours, str) else ours)
+
 
 class Rename(NamedTuple):
     """A quirk of some of a family's files: names that match become the table's own."""
 
     pattern: str  # regular expression, replaced wherever it is found
     replacement: str
+    reason: str
+
+
+class Part(NamedTuple):
+    """What a method of pretraining trains beside the model: a decoder, a projection.
+
+    Attributes:
+      rules: their paths of ours are those in the parameters of the method.
+      names: regular expression of its whole names in their files.
+      reason: why it has no place where the model stands alone.
+    """
+
+    rules: tuple[Rule, ...]
+    names: str
     reason: str
 
 
@@ -57,12 +77,40 @@ class Table:
       rules: see above.
       renames: applied to every name in turn, before anything else.
       ignored: regular expression of whole names of theirs -> why ours has no place for them.
+      parts: by their names in the parameters of a method.
     """
 
     family: str
     rules: tuple[Rule, ...]
     renames: tuple[Rename, ...] = ()
     ignored: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Part] = field(default_factory=dict)
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """As `ignored`, with the names of the parts."""
+        return {**self.ignored, **{part.names: part.reason for part in self.parts.values()}}
+
+    def of_network(self, path: Names, wanted: Collection[str]) -> "Table":
+        """The table of a method's parameters: the model at `path`, and the parts `wanted`."""
+        rules = [rule.below("/".join(path)) for rule in self.rules]
+        rules += [rule for name in wanted for rule in self.parts[name].rules]
+        others = {name: part for name, part in self.parts.items() if name not in wanted}
+        return dataclasses.replace(self, rules=tuple(rules), parts=others)
+
+    def has(self, arrays: Iterable[str], ours: str) -> bool:
+        """Is there an array of these names of theirs for what a rule calls so in ours?"""
+        names = {new_name(name, self.renames) for name in arrays}
+        return any(names & {*listed(r.theirs)} for r in self.rules if ours in listed(r.ours))
+
+    def parts_in(self, arrays: Iterable[str]) -> tuple[str, ...]:
+        """Those of which some array is among these names of theirs."""
+        names = [new_name(name, self.renames) for name in arrays]
+        return tuple(
+            key
+            for key, part in self.parts.items()
+            if any(re.fullmatch(part.names, name) for name in names)
+        )
 
 
 class Match(NamedTuple):

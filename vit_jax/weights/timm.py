@@ -1,8 +1,9 @@
 """The Vision Transformers of timm: names in their files, and what an architecture's name tells.
 
 Facebook's own files of DeiT, DeiT III, DINO, DINOv2 and MAE call their arrays the same, but for
-the quirks in `RENAMES`; they are read by the same table, and saved under timm's names. Of the
-models that timm keeps elsewhere, DINOv3 has a table here, too; EVA-02, BEiT and others have none.
+the quirks in `RENAMES`; they are read by the same table, and saved under timm's names. What else
+they hold, decoders and projections, is in `pretraining`. Of the models that timm keeps elsewhere,
+DINOv3 has a table here, too; EVA-02, BEiT and others have none.
 
 Everything that the shapes of the arrays tell is read off them. What they cannot tell (heads,
 activation, epsilon) follows from the architecture's name, e.g. 'vit_base_patch16_224.mae'.
@@ -18,7 +19,7 @@ import numpy as np
 from vit_jax import sections
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
-from vit_jax.weights import timm_names
+from vit_jax.weights import pretraining, timm_names
 from vit_jax.weights import transforms as t
 from vit_jax.weights.table import Rename, Rule, Table, shapes_of
 from vit_jax.weights.torch_rules import BLOCK, dense, norm
@@ -66,13 +67,7 @@ SPLIT_GATE = (
     *dense(f"{LAYER}.mlp.fc1_g", f"{BLOCK}/mlp/gate"),
     *dense(f"{LAYER}.mlp.fc1_x", f"{BLOCK}/mlp/up"),
 )
-RULES = (
-    *dense("patch_embed.proj", "patch_embedding", t.conv),
-    Rule("cls_token", "class_token"),
-    Rule("dist_token", "distillation_token"),
-    Rule("reg_token", "registers"),
-    Rule("pos_embed", "position_embedding"),
-    *norm("norm_pre", "embedding_norm"),
+BLOCKS = (
     *norm(f"{LAYER}.norm1", f"{BLOCK}/attention_norm"),
     *fused(f"{LAYER}.attn.qkv", f"{BLOCK}/attention", "query", "key", "value"),
     *norm(f"{LAYER}.attn.q_norm", f"{BLOCK}/attention/query_norm"),
@@ -84,6 +79,15 @@ RULES = (
     *dense(f"{LAYER}.mlp.fc1", f"{BLOCK}/mlp/up"),
     *dense(f"{LAYER}.mlp.fc2", f"{BLOCK}/mlp/down"),
     Rule(f"{LAYER}.ls2.gamma", f"{BLOCK}/mlp_scale"),
+)
+RULES = (
+    *dense("patch_embed.proj", "patch_embedding", t.conv),
+    Rule("cls_token", "class_token"),
+    Rule("dist_token", "distillation_token"),
+    Rule("reg_token", "registers"),
+    Rule("pos_embed", "position_embedding"),
+    *norm("norm_pre", "embedding_norm"),
+    *BLOCKS,
     *norm("norm", "encoder/norm"),
     Rule("attn_pool.latent", "pool/probe"),
     *dense("attn_pool.q", "pool/attention/query", t.heads, t.heads_bias),
@@ -103,13 +107,12 @@ RENAMES = (
     Rename(r"\.mlp\.w12\.", ".mlp.fc1.", "DINOv2 g (2023)"),
     Rename(r"\.mlp\.w3\.", ".mlp.fc2.", "DINOv2 g (2023)"),
     Rename(r"^register_tokens$", "reg_token", "DINOv2 with registers (2023)"),
+    *pretraining.HEAD_RENAMES,
 )
-IGNORED = {
-    r"mask_token": "the mask token of MAE and iBOT serves pretraining only",
-    r"decoder_.*": "MAE's decoder serves pretraining only",
-    r"(head|(dino|ibot)_head)\.(mlp|last_layer)\..*": "a projection of DINO's pretraining",
-}
-TIMM = Table(family="timm", rules=RULES, renames=RENAMES, ignored=IGNORED)
+# timm's own models have no mask token, and some of its readers refuse one: it is only read.
+MASK_TOKEN = Rule("mask_token", "mask_token")
+PARTS = {pretraining.DECODER: pretraining.facebook_decoder(BLOCKS), **pretraining.HEADS}
+TIMM = Table(family="timm", rules=RULES, renames=RENAMES, parts=PARTS)
 FINAL_NORMS = {"norm.weight": "tokens", "fc_norm.weight": "pooled"}
 # Where files call or mean things otherwise, rules that go before those.
 SPLIT = dataclasses.replace(TIMM, family="timm with split SwiGLU", rules=(*SPLIT_GATE, *RULES))
@@ -134,7 +137,7 @@ DINOV3 = Table(
         Rule(f"{LAYER}.attn.v_bias", f"{BLOCK}/attention/value/bias", t.heads_bias),
         *(rule for rule in RULES if rule.theirs != f"{LAYER}.attn.qkv.bias"),
     ),
-    ignored=IGNORED,
+    parts=PARTS,
 )
 DINOV3_GATED = dataclasses.replace(DINOV3, rules=(*SPLIT_GATE, *DINOV3.rules))
 
@@ -148,6 +151,21 @@ def table_of(architecture: str, *, is_gated: bool) -> Table:
 
 def table(arrays: Arrays) -> Table:
     """`TIMM`, or the variant of it that these arrays need."""
+    found, ignored, rules, parts = _variant(arrays), {}, (), {}
+    if "decoder_embed.weight" in arrays:  # of MAE, whose mask token is the decoder's
+        part = PARTS[pretraining.DECODER]
+        parts = {pretraining.DECODER: part._replace(names=rf"{part.names}|mask_token")}
+    elif "mask_token" in arrays:
+        rules, ignored = (MASK_TOKEN,), pretraining.MASK_TOKEN
+    return dataclasses.replace(
+        found,
+        rules=(*found.rules, *rules),
+        ignored={**found.ignored, **ignored, **pretraining.unit_magnitudes(arrays)},
+        parts={**found.parts, **parts},
+    )
+
+
+def _variant(arrays: Arrays) -> Table:
     is_split = any(".mlp.fc1_g." in name for name in arrays)
     if "blocks.0.gamma_1" in arrays and "pos_embed" not in arrays:
         return DINOV3_GATED if is_split else DINOV3
@@ -209,6 +227,12 @@ def settings(architecture: str, arrays: Arrays) -> Settings:
         layer_scale=1e-5 if has("blocks.0.ls1.gamma") else None,  # any value: it is loaded
         norm_epsilon=timm_names.norm_epsilon(name),
     )
+
+
+def task_settings(arrays: Arrays) -> Settings:
+    """Settings of `config.task` that the file's parts beside the model tell."""
+    shapes = _shapes(arrays)
+    return {**pretraining.decoder_settings(shapes), **pretraining.head_settings(arrays)}
 
 
 def preprocessing(config: Mapping[str, Any]) -> Settings:

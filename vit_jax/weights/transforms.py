@@ -50,6 +50,17 @@ def squeeze(axes: int) -> Transform:
     )
 
 
+def trailing_one() -> Transform:
+    """Theirs has an axis of size 1 at the end: (k, 1) -> (k)."""
+
+    def load(array: np.ndarray, _: tuple[int, ...]) -> np.ndarray:
+        if array.shape[-1:] != (1,):
+            raise ValueError(f"the last axis of {array.shape} is not 1")
+        return array[..., 0]
+
+    return each(load, lambda array: array[..., None])
+
+
 def squeeze_if_there(axes: int) -> Transform:
     """As `squeeze`, for a family of which some files lack those axes; they are written."""
 
@@ -143,5 +154,6 @@ heads_out = each(_to_last, lambda array: array.reshape(-1, array.shape[-1]).T)
 # query, key and value in one: [3·h·d, c] -> three (c, h, d); [3·h·d] -> three (h, d)
 fused_heads = split(heads)
 fused_heads_bias = split(heads_bias)
+trailing = trailing_one()  # magnitudes [k, 1] -> (k)
 class_token = leading(2)  # (c) -> (1, 1, c)
 positions = leading(1)  # [n, c] -> (1, n, c)
