@@ -269,7 +269,14 @@ class Learner:
         """(key, uint8[h, w, c]) pairs -> (key, the image, f32[k] class probabilities)."""
         size, images = self.round_up(batch_size), iter(images)
         variables = self.task.variables(state)
-        predict = self.compile(functools.partial(self.task.predict, rng=state.rng))
+        predict = functools.partial(self.task.predict, rng=state.rng)
+        found = jax.eval_shape(predict, variables, self.abstract_batch(size))
+        if "probabilities" not in found:
+            raise InputError(
+                f"a {type(self.task).__name__} tells {', '.join(sorted(found))} of an image; allowed: "
+                "a task that tells probabilities of classes, e.g. classification."
+            )
+        predict = self.compile(predict)
         while rows := list(itertools.islice(images, size)):
             batch = self.info.empty_batch(size)
             batch["image"][: len(rows)] = [image for _, image in rows]

@@ -193,6 +193,8 @@ def _read_run(path: Path) -> Source:
         for name, tree in found.get("model_state", {}).items()
     }
     settings = runnable(task["model"])
+    if "/".join([*model["path"], "mask_token"]) in arrays:  # which DINO's task decides
+        settings["mask_token"] = True
     return Source(
         table=_table_of_run(arrays, model["path"]),
         arrays=arrays,
