@@ -273,8 +273,8 @@ class Learner:
         found = jax.eval_shape(predict, variables, self.abstract_batch(size))
         if "probabilities" not in found:
             raise InputError(
-                f"a {type(self.task).__name__} tells {', '.join(sorted(found))} of an image; allowed: "
-                "a task that tells probabilities of classes, e.g. classification."
+                f"a {type(self.task).__name__} tells {', '.join(sorted(found))} of an image; "
+                "allowed: a task that tells probabilities of classes, e.g. classification."
             )
         predict = self.compile(predict)
         while rows := list(itertools.islice(images, size)):
