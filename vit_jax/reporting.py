@@ -51,8 +51,7 @@ def exported(learner: Learner) -> dict[str, Any]:
     """`model`: what `weights` makes of a checkpoint without knowing the task.
 
     'weights' is where in the state the parameters are that are measured, 'path' where in those the
-    model is, 'num_classes' what its head has, and 'position_grid' what its positions are for,
-    where that is not the images' grid.
+    model is, and 'num_classes' what its head has.
     """
     model = getattr(learner.task, "model", None)
     if model is None:
@@ -62,7 +61,6 @@ def exported(learner: Learner) -> dict[str, Any]:
             "weights": learner.weights_path(),
             "path": list(learner.task.model_path),
             "num_classes": model.num_classes,
-            "position_grid": getattr(model, "position_grid", None),
         }
     }
 

@@ -44,7 +44,6 @@ class Source(NamedTuple):
     task: Mapping[str, Mapping[str, Any]] = {}
     student: Mapping[str, np.ndarray] | None = None
     task_state: Mapping[str, np.ndarray] = {}
-    position_grid: tuple[int, int] | None = None  # of the stored positions, if not the images'
 
     def has_head_for(self, class_names: Sequence[str]) -> bool:
         """Is the stored head one for these classes?
@@ -60,8 +59,6 @@ class Source(NamedTuple):
         """Rows and columns that stored positions are for; None where there are no patches."""
         if self.name != "vit":
             return None
-        if self.position_grid is not None:
-            return tuple(self.position_grid)
         model = models.build("vit", **self.settings)
         return model.position_grid or model.grid(self.preprocessing["image_size"])
 
@@ -206,7 +203,6 @@ def _read_run(path: Path) -> Source:
         task={n: task[n] for n in pretraining.TASK_SECTIONS[1:] if task.get(n)},
         student=traverse_util.flatten_dict(found["params"], sep="/") if teaches else None,
         task_state={n: x for n, x in found[top].items() if n != below[0]} if teaches else {},
-        position_grid=model.get("position_grid"),
     )
 
 

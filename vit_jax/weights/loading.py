@@ -196,7 +196,9 @@ def load_into(
         logger.warning("initialised anew instead of loaded: %s", names)
         initial = jax.jit(network.init)()
         params = merge(initial["params"], params)
-    anew = (*fresh, *initialise, *([HEAD_STATISTICS] if new_head else []))
+    anew = [*fresh, *initialise]
+    if new_head:
+        anew.append(network.prefix + HEAD_STATISTICS)
     others = {
         name: _collection(name, tree, _below(found, network, name), initial.get(name, {}), anew)
         for name, tree in shapes.items()
