@@ -81,7 +81,7 @@ def examples_of(outputs: SplitOutputs) -> Examples:
 
 
 def check_finite(
-    features: Float[np.ndarray, "n r"], what: str = "representations"
+    features: Float[np.ndarray, "n *_"], what: str = "representations"
 ) -> Float[np.ndarray, "n r"]:
     # Neither end of a range is finite where something in it is not; and no copy is made.
     if features.size:
