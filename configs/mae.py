@@ -15,12 +15,18 @@ EXPECTED
 from ml_collections import ConfigDict
 
 SETTINGS = ("fashion", "digits", "B16,1600")  # L16 and H14 differ in their size alone
-SMALL = dict(augment=dict(crop="shift", padding=2), train="train[:95%]")
+SHIFT = dict(crop="shift", padding=2)
 DATA = {
     "fashion": dict(
-        SMALL, source="idx:/usr/share/datasets/fashion-mnist", image_size=28, batch_size=128
+        source="idx:/usr/share/datasets/fashion-mnist",
+        train="train[:95%]",
+        image_size=28,
+        batch_size=128,
+        augment=dict(SHIFT, flip_probability=0.5),
     ),
-    "digits": dict(SMALL, source="digits", image_size=16, batch_size=64),
+    "digits": dict(
+        source="digits", train="train[:95%]", image_size=16, batch_size=64, augment=SHIFT
+    ),
 }
 IMAGENET = dict(
     source="tfds:imagenet2012",
