@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from finished_runs import assert_same_run, final_leaves, steps_on_disk, train_rows
-from helpers import NUM_STEPS, finish, start, train_arguments
+from helpers import NUM_STEPS, ROOT, finish, start, train_arguments
 
 from vit_jax.train.preemption import EXIT_PREEMPTED
 
@@ -43,6 +43,37 @@ def test_killed_at_any_moment_ends_bit_identical(whole_run, tmp_path):
     assert code == 0, text
     assert "resuming after step" in output.read_text()
     assert_same_run(whole_run, workdir)
+
+
+METHODS = {
+    "mae": [
+        f"--config={ROOT / 'configs' / 'mae.py'}:digits",
+        "--config.task.model.depth=1",
+        "--config.task.decoder.depth=1",
+        "--config.data.batch_size=16",
+        "--config.train.num_epochs=None",
+        "--config.train.num_steps=12",
+        "--config.train.log_every=4",
+        "--config.train.checkpoint_every=4",
+    ],
+}
+
+
+@pytest.mark.parametrize("arguments", METHODS.values(), ids=METHODS)
+def test_a_method_without_labels_killed_once_ends_bit_identical(arguments, tmp_path):
+    whole, workdir, output = (tmp_path / name for name in ("whole", "run", "out.txt"))
+    code, text = finish(["train", *arguments, f"--workdir={whole}"], output)
+    assert code == 0, text
+    arguments = ["train", *arguments, f"--workdir={workdir}"]
+    process = start(arguments, output)
+    while not steps_on_disk(workdir):
+        assert process.poll() is None, output.read_text()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    code, text = finish(arguments, output)
+    assert code == 0 and "resuming after step" in text
+    assert_same_run(whole, workdir)
 
 
 def test_sigterm_saves_and_exits_with_its_own_code(whole_run, tmp_path):

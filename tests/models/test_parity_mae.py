@@ -1,7 +1,6 @@
 """The masked autoencoder against transformers' ViTMAEForPreTraining: loss, pixels and mask."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from references import (
@@ -12,6 +11,7 @@ from references import (
     load_transformers,
     to_torch,
 )
+from toys import normal
 
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.learner import Info
@@ -21,7 +21,7 @@ from vit_jax.tasks.mae import build
 
 pytestmark = pytest.mark.reference
 
-HEADS = {"vit.encoder": 2, "decoder": 3}
+DEPTH = 2  # of encoder and decoder
 SIDE = 12  # 9 patches of 4 x 4, 2 of them visible
 
 
@@ -66,21 +66,70 @@ def norm(weights, name):
     return {"scale": weights[f"{name}.weight"], "bias": weights[f"{name}.bias"]}
 
 
-def block(weights, name, heads):
-    projections = {}
-    for part in ("query", "key", "value"):
-        found = dense(weights, f"{name}.attention.attention.{part}")
-        rows = found["kernel"].shape[0]
-        found = {"kernel": found["kernel"].reshape(rows, heads, -1), "bias": found["bias"]}
-        projections[part] = {**found, "bias": found["bias"].reshape(heads, -1)}
-    out = dense(weights, f"{name}.attention.output.dense")
+def attention(weights, name, heads):
+    found = {}
+    for part, theirs in dict(query="q", key="k", value="v").items():
+        whole = dense(weights, f"{name}.{theirs}_proj")
+        rows = len(whole["kernel"])
+        found[part] = {
+            "kernel": whole["kernel"].reshape(rows, heads, -1),
+            "bias": whole["bias"].reshape(heads, -1),
+        }
+    out = dense(weights, f"{name}.o_proj")
     out["kernel"] = out["kernel"].reshape(heads, -1, out["kernel"].shape[-1])
+    return {**found, "out": out}
+
+
+def block(weights, name, heads):
     return {
-        "attention": {**projections, "out": out},
+        "attention": attention(weights, f"{name}.attention", heads),
         "attention_norm": norm(weights, f"{name}.layernorm_before"),
         "mlp_norm": norm(weights, f"{name}.layernorm_after"),
-        "mlp": {
-            "up": dense(weights, f"{name}.intermediate.dense"),
-            "down": dense(weights, f"{name}.output.dense"),
-        },
+        "mlp": {"up": dense(weights, f"{name}.mlp.fc1"), "down": dense(weights, f"{name}.mlp.fc2")},
     }
+
+
+def encoder(weights, layers, last_norm, heads):
+    blocks = [block(weights, f"{layers}.{i}", heads) for i in range(DEPTH)]
+    return {
+        "blocks": jax.tree.map(lambda *leaves: np.stack(leaves), *blocks),
+        "norm": norm(weights, last_norm),
+    }
+
+
+def mapped(weights):
+    """Their weights as our parameters."""
+    front = "vit.embeddings"
+    patches = dense(weights, f"{front}.patch_embeddings.projection")
+    backbone = {
+        "patch_embedding": patches,
+        "class_token": weights[f"{front}.cls_token"],
+        "position_embedding": weights[f"{front}.position_embeddings"],
+        "encoder": encoder(weights, "vit.layers", "vit.layernorm", heads=2),
+    }
+    decoder = {
+        "embedding": dense(weights, "decoder.decoder_embed"),
+        "mask_token": weights["decoder.mask_token"],
+        "position_embedding": weights["decoder.decoder_pos_embed"],
+        "encoder": encoder(weights, "decoder.decoder_layers", "decoder.decoder_norm", heads=3),
+        "prediction": dense(weights, "decoder.decoder_pred"),
+    }
+    return {"backbone": backbone, "decoder": decoder}
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_loss_pixels_and_mask_equal_theirs(normalise):
+    torch, their_model, task = load_torch(), theirs(normalise), ours(normalise)
+    params = mapped(fill(their_model))
+    image, noise = normal(3, SIDE, SIDE, 3), normal(3, 9, seed=1)
+    with torch.no_grad():
+        expected = their_model(to_torch(image), noise=torch.from_numpy(np.float64(noise)))
+    masking = Masking.of(noise, task.num_visible)
+    prediction = jax.jit(task.network.apply)({"params": params}, image, masking)
+    patches = task.patches(image)
+    target = Scale.of(patches).normalise(patches) if normalise else patches
+    loss = masked_error(prediction, target, masking.masked)
+    np.testing.assert_array_equal(masking.masked, expected.mask.numpy() == 1)
+    assert_relatively_close(prediction, expected.logits.numpy())
+    # Theirs is one mean over all masked patches, of which each image has as many.
+    np.testing.assert_allclose(loss.mean(), expected.loss.numpy(), rtol=1e-5)

@@ -81,8 +81,8 @@ def examples_of(outputs: SplitOutputs) -> Examples:
 
 
 def check_finite(
-    features: Float[np.ndarray, "n r"], what: str = "representations"
-) -> Float[np.ndarray, "n r"]:
+    features: Float[np.ndarray, "n ..."], what: str = "representations"
+) -> Float[np.ndarray, "n ..."]:
     # Neither end of a range is finite where something in it is not; and no copy is made.
     if features.size:
         ends = np.abs(np.asarray([features.min(), features.max()], np.float64)).max()
