@@ -1,11 +1,15 @@
 """What is trained, put together: shapes before arrays, and averages exactly where asked for."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
-from toys import IMAGE_SHAPE, NUM_CLASSES, classification
+from toys import IMAGE_SHAPE, NUM_CLASSES, TINY, classification
 
+from vit_jax import models
 from vit_jax.data.images.preprocessing import Preprocessing
+from vit_jax.data.mixing import Mixing
 from vit_jax.errors import InputError
 from vit_jax.learner import Info, Learner, TrainSettings
 from vit_jax.train import optimizer, sharding
@@ -105,6 +109,38 @@ def test_probabilities_come_for_every_image_in_order(count, batch_size):
 
 def test_training_costs_three_forward_passes():
     assert learner().flops_per_example() == 3 * 2 * np.prod(IMAGE_SHAPE) * NUM_CLASSES
+
+
+TINY_VIT = dict(TINY, pool="map", drop_path_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.build("vit", num_classes=NUM_CLASSES, **TINY_VIT),
+        models.build("vit", num_classes=NUM_CLASSES, **TINY_VIT, remat="full"),
+        models.build("resnet", num_classes=NUM_CLASSES, stages=(1,)),
+        models.build(
+            "mixer",
+            num_classes=NUM_CLASSES,
+            width=8,
+            depth=2,
+            patch_size=4,
+            token_mlp_dim=4,
+            channel_mlp_dim=16,
+        ),
+    ],
+    ids=["vit", "remat", "resnet", "mixer"],
+)
+def test_a_classifications_step_is_three_times_its_prediction(model):
+    """To the unit: its loss has no product of its own, and recomputing does not count."""
+    task = dataclasses.replace(classification(mixing=Mixing(mixup_alpha=0.5)), model=model)
+    found = dataclasses.replace(learner(), task=task)
+    prediction = found.flops_of_prediction()
+    assert (found.forward_flops_per_example(), found.flops_per_example()) == (
+        prediction,
+        3 * prediction,
+    )
 
 
 @pytest.mark.parametrize(

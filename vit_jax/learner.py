@@ -34,6 +34,9 @@ from vit_jax.train import (
 )
 from vit_jax.train.agreement import Votes
 
+# The least batch that a loss can be traced for: mixing takes no odd number.
+PAIR = 2
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings:
@@ -287,9 +290,19 @@ class Learner:
 
     def flops_per_example(self) -> int:
         """Of a training step, forward and backward."""
-        state, pair = self.abstract_state(), self.info.empty_batch(2)  # mixing takes no odd number
-        loss = functools.partial(self.task.loss, rng=jax.random.key(0), train=True)
-        return cost.TRAINING_FACTOR * cost.count_flops(loss, state.params, state, pair) // 2
+        return self._flops.training // PAIR
+
+    def forward_flops_per_example(self) -> int:
+        """Of that step's loss alone, all networks and views that it has together."""
+        return self._flops.forward // PAIR
+
+    @functools.cached_property
+    def _flops(self) -> cost.Flops:
+        def loss(params, state, batch):
+            return self.task.loss(params, state, batch, jax.random.key(0), train=True)
+
+        state = self.abstract_state()
+        return cost.count_training(loss, state.params, state, self.info.empty_batch(PAIR))
 
     def flops_of_prediction(self) -> int:
         """Of all that `predict` makes of an example."""

@@ -68,7 +68,7 @@ def exported(learner: Learner) -> dict[str, Any]:
 def summary(learner: Learner, data: pipeline.DataSet, folder: Workdir, start: int) -> str:
     parameters = cost.count_parameters(learner.abstract_state().params)
     with recorded_choices() as kernels:
-        flops = learner.flops_per_example() / cost.TRAINING_FACTOR
+        flops = learner.forward_flops_per_example()
     mesh = " × ".join(f"{axis} {size}" for axis, size in learner.mesh.shape.items())
     begin = f"resuming after step {start}" if start else "starting"
     whole = placement.notes(learner.abstract_state().params, learner.mesh, learner.rules)

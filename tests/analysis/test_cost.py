@@ -15,6 +15,7 @@ from vit_jax.analysis.cost import (
     count_flops,
     count_parameters,
     count_trained,
+    count_training,
     parameter_table,
     peak_flops,
 )
@@ -135,6 +136,33 @@ def test_backward_pass_costs_twice_the_forward():
     shapes = F32((4, 4)), F32((4, 4)), F32((6, 4))
     gradient = jax.grad(loss, argnums=(0, 1, 2))
     assert count_flops(gradient, *shapes) == TRAINING_FACTOR * count_flops(loss, *shapes)
+
+
+def test_what_a_parameter_does_not_reach_is_trained_at_the_price_of_its_forward_pass():
+    """A teacher's product is 2 · 6 · 4 · 4 operations, the students' two together twice that."""
+
+    def loss(params, teacher, x):
+        dot = jax.jit(lambda a, b: jnp.tanh(a @ b))
+        student = jax.checkpoint(dot)(dot(x, params["a"]), params["b"])
+        return ((student - dot(x, teacher)) ** 2).sum()
+
+    params = {"a": F32((4, 4)), "b": F32((4, 4))}
+    found = count_training(loss, params, F32((4, 4)), F32((6, 4)))
+    assert found == (3 * 192, (2 * TRAINING_FACTOR + 1) * 192)
+
+
+def test_a_scan_is_reached_by_what_it_carries_on():
+    """The parameter enters after the first pass; the other product stays apart in each."""
+
+    def loss(bias, w, xs):
+        def body(carry, x):
+            apart = (x @ w).sum()
+            return jnp.tanh(carry @ w) + bias, apart
+
+        return jax.lax.scan(body, jnp.zeros((6, 4)), xs)
+
+    found = count_training(loss, F32((4,)), F32((4, 4)), F32((5, 6, 4)))
+    assert found == (5 * 2 * 192, 5 * (TRAINING_FACTOR + 1) * 192)
 
 
 def test_parameters_are_counted_from_shapes_or_arrays():

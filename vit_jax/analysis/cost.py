@@ -15,7 +15,7 @@ from jax.extend import core as jax_core
 from vit_jax.analysis import devices
 from vit_jax.layers.attention_choice import by_definition
 
-# A backward pass multiplies twice for each product of the forward pass.
+# A backward pass multiplies twice for each product of the forward pass that it goes through.
 TRAINING_FACTOR = 3
 # Modules of this name hold the parameters of several layers, stacked along the first axis.
 STACKED = "blocks"
@@ -29,6 +29,20 @@ class Parameters(NamedTuple):
     layers: int  # 1 for what is not stacked
     count: int  # numbers in all layers
     share: float  # of the model's count, 0 to 1
+
+
+class Flops(NamedTuple):
+    """Of a loss."""
+
+    forward: int
+    training: int  # with the backward pass to its parameters
+
+
+class Reached(NamedTuple):
+    """What of a program depends on chosen inputs."""
+
+    flops: int
+    outputs: list[bool]
 
 
 def peak_flops(device: jax.Device) -> float | None:
@@ -68,7 +82,7 @@ def count_trained(update: Callable[[Any, Any], Any], params: Any) -> int:
     leaves = jax.tree.leaves(params)
     jaxpr = jax.make_jaxpr(update)(params, params).jaxpr
     is_gradient = [i < len(leaves) for i in range(len(jaxpr.invars))]
-    is_trained = _depends(jaxpr, is_gradient)
+    is_trained = _reach(jaxpr, is_gradient).outputs
     return sum(math.prod(x.shape) for x, used in zip(leaves, is_trained, strict=True) if used)
 
 
@@ -76,6 +90,20 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of one call of `function`; the arguments may be shapes."""
     with by_definition():
         return count_program(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def count_training(loss: Callable[..., Any], params: Any, *others: Any) -> Flops:
+    """FLOPs of `loss(params, *others)`, and of it with its gradient by `params`.
+
+    A product that depends on a parameter counts `TRAINING_FACTOR` times, so also the first layer's
+    and frozen ones', as is usual; others, e.g. a teacher's, once.
+    """
+    with by_definition():
+        jaxpr = jax.make_jaxpr(loss)(params, *others).jaxpr
+    size = len(jax.tree.leaves(params))
+    reached = _reach(jaxpr, [i < size for i in range(len(jaxpr.invars))])
+    forward = count_program(jaxpr)
+    return Flops(forward, forward + (TRAINING_FACTOR - 1) * reached.flops)
 
 
 def count_program(jaxpr: jax_core.Jaxpr) -> int:
@@ -111,18 +139,43 @@ def inner_programs(equation: Any) -> list[jax_core.Jaxpr]:
     return found
 
 
-def _depends(jaxpr: jax_core.Jaxpr, inputs: list[bool]) -> list[bool]:
-    """For each output: does it depend on one of the inputs that are True?"""
+def _reach(jaxpr: jax_core.Jaxpr, inputs: list[bool]) -> Reached:
+    """What depends on one of the inputs that are True: FLOPs, and which outputs."""
     reached = {v for v, is_source in zip(jaxpr.invars, inputs, strict=True) if is_source}
+    flops = 0
 
     def reaches(variables):
         return [not isinstance(v, jax_core.Literal) and v in reached for v in variables]
 
     for equation in jaxpr.eqns:
-        flags, inner = reaches(equation.invars), inner_programs(equation)
-        outputs = [any(flags)] * len(equation.outvars)
-        # Jit alone is looked into: it passes its inputs one by one and only once.
-        if equation.primitive.name in ("jit", "pjit"):
-            outputs = _depends(inner[0], flags)
-        reached.update(v for v, flag in zip(equation.outvars, outputs, strict=True) if flag)
-    return reaches(jaxpr.outvars)
+        found = _reach_of(equation, reaches(equation.invars))
+        flops += found.flops
+        reached.update(v for v, flag in zip(equation.outvars, found.outputs, strict=True) if flag)
+    return Reached(flops, reaches(jaxpr.outvars))
+
+
+def _reach_of(equation: Any, flags: list[bool]) -> Reached:
+    if not any(flags):
+        return Reached(0, [False] * len(equation.outvars))
+    if equation.primitive.name == "scan":
+        return _reach_of_scan(equation, flags)
+    inner = inner_programs(equation)
+    # Of jit, remat and custom derivatives, which pass their inputs one by one and only once.
+    if len(inner) == 1 and len(inner[0].invars) == len(flags):
+        return _reach(inner[0], flags)
+    return Reached(count_equation(equation), [True] * len(equation.outvars))
+
+
+def _reach_of_scan(equation: Any, flags: list[bool]) -> Reached:
+    (body,) = inner_programs(equation)
+    first = equation.params["num_consts"]
+    last = first + equation.params["num_carry"]
+    while True:  # until what is carried on reaches nothing more
+        found = _reach(body, flags)
+        after = found.outputs[: last - first]
+        carried = [a or b for a, b in zip(flags[first:last], after, strict=True)]
+        if carried == flags[first:last]:
+            break
+        flags = [*flags[:first], *carried, *flags[last:]]
+    outputs = [*carried, *found.outputs[last - first :]]
+    return Reached(found.flops * equation.params["length"], outputs)

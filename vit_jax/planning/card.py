@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vit_jax import experiment, sections
-from vit_jax.analysis import cost, devices
+from vit_jax.analysis import devices
 from vit_jax.initial import Beginning
 from vit_jax.layers.attention_choice import choose_attention
 from vit_jax.layers.remat import REMAT_POLICIES
@@ -78,7 +78,7 @@ def plan(
     learner = build(traced)
     work = Work(learner, batch_size)
     seen = num_steps and num_steps * batch_size
-    flops = learner.flops_per_example()
+    forward, flops = learner.forward_flops_per_example(), learner.flops_per_example()
     needed = expected_traffic(work, settings.accum_steps)
     card = {
         "model": config["task"].get("model", {}).get("name", "vit"),
@@ -86,8 +86,8 @@ def plan(
         "tokens": count_tokens(learner),
         "parameters": parameters(work, depth),
         "flops": {
-            "forward_gflops": flops / cost.TRAINING_FACTOR / 1e9,
-            "forward_gmacs": flops / cost.TRAINING_FACTOR / 2e9,
+            "forward_gflops": forward / 1e9,
+            "forward_gmacs": forward / 2e9,
             "training_gflops": flops / 1e9,
             "recomputed_gflops": max(0.0, recomputed(work, build, traced)) / 1e9,
             "step_teraflops": flops * batch_size / 1e12,
