@@ -35,9 +35,11 @@ def test_every_pair_of_different_views_counts_once(num_local):
 
 def test_logits_of_a_small_temperature_stay_finite():
     logits = 100 * normal(2, 3, 4)
-    value, gradient = jax.value_and_grad(
-        lambda x: view_cross_entropy(centred_targets(x, jnp.zeros(4), 0.04), x, temperature=0.1)[0]
-    )(logits[:, :2])
+
+    def loss(x):
+        return view_cross_entropy(centred_targets(x, jnp.zeros(4), 0.04), x, temperature=0.1)[0]
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(logits[:, :2])
     assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
 
 
@@ -56,7 +58,7 @@ def test_parity_of_loss_and_gradient_with_torch():
     def ours(x):
         return view_cross_entropy(centred_targets(teacher, centre, 0.04), x, temperature=0.1).mean()
 
-    value, gradient = jax.value_and_grad(ours)(student)
+    value, gradient = jax.jit(jax.value_and_grad(ours))(student)
     t, s, c = (torch.from_numpy(np.array(x)) for x in (teacher, student, centre))
     s.requires_grad_()
     q = torch.nn.functional.softmax((t - c) / 0.04, dim=-1)

@@ -1,11 +1,15 @@
 """Sinkhorn and Knopp's scaling, against the loops it stands for."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import normal
 
-from vit_jax.losses.sinkhorn import sinkhorn
+from vit_jax.losses import sinkhorn as file
+
+# Compiled once, rather than operation by operation.
+sinkhorn = jax.jit(file.sinkhorn, static_argnames="iterations")
 
 
 def loops(scores, iterations):
