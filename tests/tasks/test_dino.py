@@ -11,10 +11,10 @@ import tiny_dino
 from learners import compiled_step, mesh_of
 from toys import assert_trees_close, assert_trees_equal, new_state, normal, random_like
 
-from vit_jax import experiment
 from vit_jax.errors import InputError
 from vit_jax.tasks import dino
 from vit_jax.train import sharding
+from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.step import make_train_step
 
 SGD = optax.sgd(1.0)  # its update is minus the gradient, so parameters show gradients
@@ -214,12 +214,12 @@ def test_mistakes_are_told(settings, message):
         tiny_dino.task(**settings)
 
 
-def test_a_loss_on_plain_images_is_refused_before_the_run_begins(tmp_path):
-    config = digits_config()
-    config["evals"] = dict(plain=dict(split="test"))
-    with pytest.raises(InputError, match="examples have image.*allowed: .*protocol='knn'"):
-        experiment.run(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_a_loss_on_plain_images_is_refused():
+    """As an evaluation without protocol asks for; found where its metrics are named."""
+    task, batch = tiny_dino.task(), tiny_dino.batch()
+    images = {"image": batch["global_images"][:, 0], "mask": batch["mask"]}
+    with pytest.raises(InputError, match="examples have image, mask; allowed: .*protocol='knn'"):
+        task.loss({}, None, images, jax.random.key(0), train=False)
 
 
 def test_a_run_continued_from_a_checkpoint_has_the_bits_of_one_without_a_break(tmp_path):
@@ -227,14 +227,21 @@ def test_a_run_continued_from_a_checkpoint_has_the_bits_of_one_without_a_break(t
     settings = dict(patch_loss=dict(mask_probability=1.0), model=dict(drop_path_rate=0.5))
     learner = tiny_dino.learner(mesh_of(1), tx=optax.adam(1e-2), **settings)
     step = compiled_step(learner, tiny_dino.BATCH_SIZE)
-    batches = [tiny_dino.batch(seed=seed) for seed in range(4)]
-    checkpointer = Checkpointer(tmp_path, card={}, every_steps=2)
-    state = learner.init_state()
-    for done, batch in enumerate(batches, 1):
-        state, _ = step(state, batch)
-        checkpointer.save_if_due(done, state) if False else None
-    del checkpointer
-    assert state.step == 4
+    checkpointer = Checkpointer(tmp_path, every_steps=2)
+
+    def train(state, first):
+        for t in range(first, 4):
+            state, _ = step(state, tiny_dino.batch(seed=t))
+            if checkpointer.is_due(t + 1):
+                checkpointer.save(t + 1, state, {})
+        return state
+
+    whole = train(learner.init_state(), 0)
+    checkpointer.wait()
+    again = train(checkpointer.restore(2, learner.abstract_state()), 2)
+    checkpointer.close()
+    assert again.step == 4 and set(again.task_state) == {"teacher", "centre", "patch_centre"}
+    assert_trees_equal(again, whole)
 
 
 def test_defaults_are_those_of_the_public_code():

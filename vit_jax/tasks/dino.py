@@ -196,7 +196,8 @@ class Dino(Task):
         temperature = self.schedules.temperature(state.step)
         if self.centring == "sinkhorn":
             return sinkhorn(logits / temperature, counts)
-        centre = state.task_state[name] if self.centring == "centre" else jnp.zeros(())
+        nothing = jnp.zeros(logits.shape[-1:])
+        centre = state.task_state[name] if self.centring == "centre" else nothing
         return centred_targets(logits, centre, temperature)
 
     def _weight(self, name: str) -> float:
