@@ -62,6 +62,7 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
     # Smaller in every way, and otherwise as it stands.
     config["data"]["batch_size"] = 16
     config["optimizer"]["warmup_steps"] = 1
+    config["optimizer"].pop("warmup_epochs", None)
     if "cooldown_steps" in config["optimizer"]:
         config["optimizer"]["cooldown_steps"] = 0
     config["train"] |= {"num_epochs": None, "num_steps": 1}
@@ -80,9 +81,15 @@ def test_config_takes_one_real_step(file, setting, fashion_files, tiny_weights, 
         config["data"] |= {"source": f"idx:{fashion_files}", "train": "train[:95%]"}
     if config["data"]["source"].startswith("tfds:"):
         config["data"] |= {"source": "digits", "train": "train[:100]"}
-        config["evals"] = {name: {"split": "test[:50]"} for name in config["evals"]}
+        for name, entry in config["evals"].items():
+            kept = {key: entry[key] for key in ("protocol",) if key in entry}
+            config["evals"][name] = {"split": "test[:50]", **kept}
         if "patch_size" in config["task"]["model"]:
             config["data"]["image_size"] = 2 * config["task"]["model"]["patch_size"]
+    if config["task"]["name"] == "dino":
+        config["task"].setdefault("head", {}).update(num_prototypes=8, hidden_dim=8)
+        views = config["data"]["augment"]["multi_crop"]
+        views |= {"num_local": 1, "local_size": config["task"]["model"]["patch_size"]}
     metrics = experiment.run(config, tmp_path / "run")
     assert all(np.isfinite(value) for value in metrics.values())
     assert json.loads((tmp_path / "run" / "result.json").read_text())["step"] == 1

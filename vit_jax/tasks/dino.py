@@ -28,7 +28,7 @@ from vit_jax.losses.self_distillation import centred_targets, view_cross_entropy
 from vit_jax.losses.sinkhorn import sinkhorn
 from vit_jax.models.dino import DinoNetwork, build_backbone, build_head
 from vit_jax.models.vit_network import VisionTransformer
-from vit_jax.tasks import dino_monitors
+from vit_jax.tasks import dino_monitors, pixels
 from vit_jax.tasks.dino_masks import Hidden, PatchLoss
 from vit_jax.tasks.dino_schedules import DinoSchedules
 from vit_jax.tasks.randomness import MASKS, example_keys
@@ -162,9 +162,7 @@ class Dino(Task):
         return Views(self.normalise(batch["global_images"]), local)
 
     def normalise(self, image: Array) -> Float[Array, "*b h w c"]:
-        """uint8 to float32 with the stated mean and standard deviation."""
-        scale, shift = 1 / (255 * jnp.asarray(self.std)), jnp.asarray(self.mean)
-        return (image.astype(jnp.float32) - 255 * shift) * scale
+        return pixels.normalise(image, self.mean, self.std)
 
     def _hidden(
         self, state: TrainState, batch: Batch, views: Views, *, train: bool
