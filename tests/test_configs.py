@@ -115,9 +115,15 @@ def test_config_takes_one_real_step(
     if config["data"]["source"].startswith("tfds:"):
         config["data"] |= {"source": "digits", "train": "train[:100]"}
         config["data"]["channels"] = len(config["data"].get("mean", (0.5,)))
-        config["evals"] = {name: {"split": "test[:50]"} for name in config["evals"]}
+        for name, entry in config["evals"].items():
+            kept = {key: entry[key] for key in ("protocol",) if key in entry}
+            config["evals"][name] = {"split": "test[:50]", **kept}
         if "patch_size" in config["task"]["model"]:
             config["data"]["image_size"] = 2 * config["task"]["model"]["patch_size"]
+    if config["task"]["name"] == "dino":
+        config["task"].setdefault("head", {}).update(num_prototypes=8, hidden_dim=8)
+        views = config["data"]["augment"]["multi_crop"]
+        views |= {"num_local": 1, "local_size": config["task"]["model"]["patch_size"]}
     metrics = experiment.run(config, tmp_path / "run")
     assert all(np.isfinite(value) for value in metrics.values())
     assert json.loads((tmp_path / "run" / "result.json").read_text())["step"] == 1

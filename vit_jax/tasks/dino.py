@@ -13,7 +13,7 @@ of a global view; c width; k prototypes.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +28,18 @@ from vit_jax.losses.self_distillation import centred_targets, view_cross_entropy
 from vit_jax.losses.sinkhorn import sinkhorn
 from vit_jax.models.dino import DinoNetwork, build_backbone, build_head
 from vit_jax.models.vit_network import VisionTransformer
-from vit_jax.tasks import dino_monitors
+from vit_jax.tasks import dino_monitors, pixels
 from vit_jax.tasks.dino_masks import Hidden, PatchLoss
 from vit_jax.tasks.dino_schedules import DinoSchedules
 from vit_jax.tasks.randomness import MASKS, example_keys
 
 # How targets are kept from collapsing; 'none' does not, and is there to show what then happens.
 CENTRINGS = ("centre", "sinkhorn", "none")
+
+
+class Views(NamedTuple):
+    global_images: Float[Array, "b g H W C"]
+    local_images: Float[Array, "b l h w C"] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,10 +64,9 @@ class Dino(Task):
         return self.centring == "sinkhorn" or self.koleo_weight > 0
 
     def init(self, rng: Array, batch: Batch) -> Variables:
-        images, _ = self.views(batch)
-        taken = None
-        if self.patch_loss:  # which makes the parameters of its head
-            taken = jnp.zeros((*images.shape[:2], 1), jnp.int32)
+        images = self.views(batch).global_images
+        # Any patch will do to make the parameters of the patches' head.
+        taken = jnp.zeros((*images.shape[:2], 1), jnp.int32) if self.patch_loss else None
         return self.network.init(rng, images, taken=taken)
 
     def init_task_state(self, params: Tree) -> Tree:
@@ -79,45 +83,44 @@ class Dino(Task):
         self, params: Tree, state: TrainState, batch: Batch, rng: Array, *, train: bool
     ) -> tuple[Mean, Aux]:
         """The weighted sum of the losses named above; each is a metric, too."""
-        images, local_images = self.views(batch)
-        mask = batch["mask"]
-        hidden = self._hidden(state, batch, images, train=train)
+        views, mask = self.views(batch), batch["mask"]
+        hidden = self._hidden(state, batch, views, train=train)
         masked, taken = (hidden.masked, hidden.taken) if hidden else (None, None)
         # As in the public code nothing is dropped in the teacher. It has no gradient: `params` is
         # what is differentiated.
-        teacher = self.network.apply({"params": state.task_state["teacher"]}, images, taken=taken)
+        teacher = self.network.apply(
+            {"params": state.task_state["teacher"]}, views.global_images, taken=taken
+        )
         student = self.network.apply(
             {"params": self._with_frozen_last_layer(params, state)},
-            images,
-            local_images,
+            *views,
             masked=masked,
             taken=taken,
             train=train,
             rngs={"dropout": rng},
         )
-        is_view = jnp.broadcast_to(mask[:, None], images.shape[:2])
+        is_view = jnp.broadcast_to(mask[:, None], views.global_images.shape[:2])
         targets = self._targets("centre", teacher.logits, is_view, state)
-        carry = {"centre": _sums(teacher.logits, is_view)}
-        losses = {"view_loss": self._view_loss(targets, student.logits)}
-        weights = {"view_loss": 1.0, "koleo_loss": self.koleo_weight}
+        temperature = self.student_temperature
+        losses = {"view_loss": view_cross_entropy(targets, student.logits, temperature=temperature)}
+        seen = {"centre": (teacher.logits, is_view)}
         if self.koleo_weight:
-            losses["koleo_loss"] = self._koleo(student.representation[:, : images.shape[1]], mask)
+            losses["koleo_loss"] = _koleo(student.representation[:, : is_view.shape[1]], mask)
         if hidden:
-            counts = hidden.is_masked & is_view[..., None]
-            patch_targets = self._targets("patch_centre", teacher.patch_logits, counts, state)
-            carry["patch_centre"] = _sums(teacher.patch_logits, counts)
-            weights["patch_loss"] = self.patch_loss.weight
+            is_patch = hidden.is_masked & is_view[..., None]
             losses["patch_loss"] = masked_cross_entropy(
-                patch_targets,
+                self._targets("patch_centre", teacher.patch_logits, is_patch, state),
                 student.patch_logits,
-                hidden.is_masked,
-                temperature=self.student_temperature,
+                is_patch,
+                temperature=temperature,
             )
-        total = sum(weights[name] * loss for name, loss in losses.items())
+            seen["patch_centre"] = (teacher.patch_logits, is_patch)
         metrics = {name: Mean.of(loss, mask) for name, loss in losses.items()}
         metrics |= dino_monitors.measure(teacher.representation, targets, losses["view_loss"], mask)
         metrics |= self._scheduled(state)
-        return Mean.of(total, mask), Aux({}, metrics, carry if self.centring == "centre" else {})
+        total = sum(self._weight(name) * loss for name, loss in losses.items())
+        centres = {name: _sums(*of) for name, of in seen.items() if name in state.task_state}
+        return Mean.of(total, mask), Aux({}, metrics, centres)
 
     def update_task_state(self, state: TrainState, carry: dict[str, Mean]) -> Tree:
         """The teacher moves towards the new student, the centres towards the batch's means."""
@@ -146,8 +149,8 @@ class Dino(Task):
     def diagnose(self, metrics: Mapping[str, float]) -> list[str]:
         return dino_monitors.diagnose(metrics, centring=self.centring)
 
-    def views(self, batch: Batch) -> tuple[Float[Array, "b g H W C"], Float[Array, "b l h w C"]]:
-        """Global and local views, normalised; None for the latter where there are none."""
+    def views(self, batch: Batch) -> Views:
+        """Normalised."""
         if "global_images" not in batch:
             found = ", ".join(sorted(batch))
             raise InputError(
@@ -156,21 +159,19 @@ class Dino(Task):
                 "protocol='knn' or another one that reads representations."
             )
         local = self.normalise(batch["local_images"]) if "local_images" in batch else None
-        return self.normalise(batch["global_images"]), local
+        return Views(self.normalise(batch["global_images"]), local)
 
     def normalise(self, image: Array) -> Float[Array, "*b h w c"]:
-        """uint8 to float32 with the stated mean and standard deviation."""
-        scale, shift = 1 / (255 * jnp.asarray(self.std)), jnp.asarray(self.mean)
-        return (image.astype(jnp.float32) - 255 * shift) * scale
+        return pixels.normalise(image, self.mean, self.std)
 
     def _hidden(
-        self, state: TrainState, batch: Batch, images: Float[Array, "b g H W C"], *, train: bool
+        self, state: TrainState, batch: Batch, views: Views, *, train: bool
     ) -> Hidden | None:
         if not self.patch_loss:
             return None
         keys = example_keys(state, batch["index"], purpose=MASKS, train=train)
-        grid = self.model.grid(images.shape[2:4])
-        return self.patch_loss.hide(keys, images.shape[1], grid)
+        _, g, *image_size, _ = views.global_images.shape
+        return self.patch_loss.hide(keys, g, self.model.grid(tuple(image_size)))
 
     def _with_frozen_last_layer(self, params: Tree, state: TrainState) -> Tree:
         """Without gradient for the prototypes, in the first epochs."""
@@ -193,17 +194,15 @@ class Dino(Task):
         temperature = self.schedules.temperature(state.step)
         if self.centring == "sinkhorn":
             return sinkhorn(logits / temperature, counts)
-        centre = state.task_state[name] if self.centring == "centre" else jnp.zeros(())
+        nothing = jnp.zeros(logits.shape[-1:])
+        centre = state.task_state[name] if self.centring == "centre" else nothing
         return centred_targets(logits, centre, temperature)
 
-    def _view_loss(
-        self, targets: Float[Array, "b g k"], logits: Float[Array, "b v k"]
-    ) -> Float[Array, " b"]:
-        return view_cross_entropy(targets, logits, temperature=self.student_temperature)
-
-    def _koleo(self, tokens: Float[Array, "b g c"], mask: Bool[Array, " b"]) -> Float[Array, " b"]:
-        """The sum over global views, as in DINOv2; views of one example are not compared."""
-        return sum(koleo(tokens[:, view], mask) for view in range(tokens.shape[1]))
+    def _weight(self, name: str) -> float:
+        """Of a loss in the sum."""
+        if name == "koleo_loss":
+            return self.koleo_weight
+        return self.patch_loss.weight if name == "patch_loss" else 1.0
 
     def _scheduled(self, state: TrainState) -> dict[str, Mean]:
         momentum = self.schedules.teacher_momentum(state.step)
@@ -302,6 +301,11 @@ def _check_batch(batch: Mapping[str, Any]) -> None:
             f"the data's examples have {', '.join(sorted(batch))}; allowed for dino: with "
             "global_images, so with config.data.augment.multi_crop."
         )
+
+
+def _koleo(tokens: Float[Array, "b g c"], mask: Bool[Array, " b"]) -> Float[Array, " b"]:
+    """The sum over global views, as in DINOv2; views of one example are not compared."""
+    return sum(koleo(tokens[:, view], mask) for view in range(tokens.shape[1]))
 
 
 def _sums(x: Float[Array, "*b k"], counts: Bool[Array, "*b"]) -> Mean:

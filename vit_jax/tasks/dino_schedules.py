@@ -54,7 +54,7 @@ class DinoSchedules:
         limit, above_one = math.inf, math.nextafter(1, 2)
         sections.check_ranges(
             WHERE,
-            momentum=(self.momentum, 0, above_one),
+            momentum=(self.momentum, 0, 1),  # 1 is a teacher that never learns
             end_momentum=(self.end_momentum, 0, above_one),
             teacher_temperature=(self.teacher_temperature, sections.TINY, limit),
             warmup_teacher_temperature=(self.warmup_teacher_temperature, sections.TINY, limit),

@@ -1,6 +1,6 @@
 """From pixels to what a network takes, on the device.
 
-Letters: b examples; h, w, c pixels and channels.
+Letters: b examples, or examples and their views; h, w, c pixels and channels.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Num
 
 
 def normalise(
-    image: Num[Array, "b h w c"], mean: Sequence[float], std: Sequence[float]
-) -> Float[Array, "b h w c"]:
+    image: Num[Array, "*b h w c"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Array, "*b h w c"]:
     """(image / 255 - mean) / std in float32; mean and std in units of the range [0, 1]."""
     scale, shift = 1 / (255 * jnp.asarray(std)), jnp.asarray(mean)
     return (image.astype(jnp.float32) - 255 * shift) * scale

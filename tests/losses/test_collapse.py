@@ -1,0 +1,49 @@
+"""The numbers that show a collapse, where they are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import normal
+
+from vit_jax.losses import collapse
+
+ALL = jnp.ones(64, bool)
+
+
+def test_entropy_of_known_distributions():
+    found = collapse.entropy(jnp.asarray([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25] * 4]))
+    np.testing.assert_allclose(found, np.log([1, 2, 4]), rtol=1e-6)
+
+
+def test_features_are_spread_or_alike():
+    assert collapse.feature_std(jnp.ones((64, 16)), ALL) == 0
+    # Directions of a normal law are even, up to the 64 that were drawn.
+    np.testing.assert_allclose(collapse.feature_std(normal(64, 16), ALL), 1, rtol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(64, 8), (64, 64), (64, 100)])
+def test_effective_rank_equals_that_of_singular_values(shape):
+    x = np.asarray(normal(*shape))
+    share = np.linalg.svd(x.astype(np.float64), compute_uv=False)
+    share /= share.sum()
+    found = collapse.effective_rank(jnp.asarray(x), ALL)
+    np.testing.assert_allclose(found, np.exp(-np.sum(share * np.log(share))), rtol=1e-3)
+
+
+def test_effective_rank_of_few_directions():
+    """Float32's noise in what should be zeros does not count."""
+    for rank in (1, 3):
+        basis = np.linalg.qr(np.asarray(normal(64, rank)))[0]
+        other = np.linalg.qr(np.asarray(normal(32, rank, seed=1)))[0]
+        found = collapse.effective_rank(jnp.asarray(basis @ other.T), ALL)
+        np.testing.assert_allclose(found, rank, rtol=1e-3)
+
+
+def test_rows_that_do_not_count_change_nothing():
+    x, mask = normal(64, 8), jnp.arange(64) % 3 > 0
+    broken = jnp.where(mask[:, None], x, jnp.nan)
+    kept, every = x[np.asarray(mask)], jnp.ones(int(mask.sum()), bool)
+    for function in (collapse.feature_std, collapse.effective_rank, collapse.mean_of):
+        measure = jax.jit(function)
+        np.testing.assert_allclose(measure(broken, mask), measure(kept, every), rtol=1e-5)
