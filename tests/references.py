@@ -87,6 +87,18 @@ def fill(module, scale=0.3):
     return weights
 
 
+def randomise(model, seed=0):
+    """Every parameter random, so that no bias of zero and no scale of one hides a mistake."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        centre = 1.0 if ("norm" in name or "lambda" in name) and "bias" not in name else 0.0
+        noise = torch.randn(parameter.shape, generator=generator) * 0.2
+        parameter.data = centre + noise
+    return model.eval()
+
+
 def kernel(weights):
     """PyTorch's layout to ours: (out, in, h, w) to (h, w, in, out), (out, in) to (in, out)."""
     return weights.transpose(2, 3, 1, 0) if weights.ndim == 4 else weights.T

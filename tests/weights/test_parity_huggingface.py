@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from references import load_torch, load_transformers
+from references import load_torch, load_transformers, randomise
 
 from vit_jax import weights
 from vit_jax.weights.files import read_arrays
@@ -35,17 +35,6 @@ CASES = {
     "clip": ("CLIPVisionModelWithProjection", "CLIPVisionConfig", dict(SMALL, projection_dim=12)),
     "siglip": ("SiglipVisionModel", "SiglipVisionConfig", SMALL),
 }
-
-
-def randomise(model, seed=0):
-    """Every parameter random, so that no bias of zero and no scale of one hides a mistake."""
-    torch = load_torch()
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        centre = 1.0 if ("norm" in name or "lambda" in name) and "bias" not in name else 0.0
-        noise = torch.randn(parameter.shape, generator=generator) * 0.2
-        parameter.data = centre + noise
-    return model.eval()
 
 
 # Theirs of these take squares only.

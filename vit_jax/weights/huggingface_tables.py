@@ -82,13 +82,18 @@ LONG_BLOCK = dict(
     mlp_up="intermediate.dense",
     mlp_down="output.dense",
 )
-DECODER = pretraining.huggingface_decoder(blocks("decoder.decoder_layers.{layer}", **LONG_BLOCK))
+# So on the hub; transformers 5 saves them under a name of their own.
+DECODER_LAYERS = "decoder.decoder_layers"
+DECODER = pretraining.huggingface_decoder(blocks(f"{DECODER_LAYERS}.{{layer}}", **LONG_BLOCK))
 
 
 def vit_table(family: str, *heads: Rule) -> Table:
     return Table(
         family=family,
-        renames=(Rename(r"^(vit|deit)\.", "", "there where the model has a head"),),
+        renames=(
+            Rename(r"^(vit|deit)\.", "", "there where the model has a head"),
+            Rename(r"^decoder\.decoder_encoder\.layer\.", f"{DECODER_LAYERS}.", "transformers 5"),
+        ),
         rules=(
             *EMBEDDINGS,
             *blocks("encoder.layer.{layer}", **LONG_BLOCK),
