@@ -75,7 +75,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer = dict(name="adamw", schedule="cosine", warmup_steps=warmup_steps, b2=0.95)
     config.optimizer.learning_rate = base * data["batch_size"] / 256
     config.optimizer.update(weight_decay=0.05, decay_patterns=DECAYED, rate_patterns=FROZEN)
-    num_epochs = int(epochs or EPOCHS.get(name, 800))
-    config.train = dict(num_epochs=num_epochs, seed=0, log_every=50, checkpoint_every=1000)
+    config.train = dict(num_epochs=int(epochs or EPOCHS.get(name, 800)), checkpoint_every=1000)
     config.mesh = dict(data=-1)
     return config.lock()
