@@ -16,6 +16,8 @@ ended at a training loss of 0.546, with 73 % of held-out images right by k-NN, a
 
 from ml_collections import ConfigDict
 
+from configs.common import IMAGENET_224
+
 SETTINGS = ("fashion", "digits", "B16,1600")  # L16 and H14 differ in their size alone
 SHIFT = dict(crop="shift", padding=2)
 DATA = {
@@ -30,18 +32,8 @@ DATA = {
         source="digits", train="train[:95%]", image_size=16, batch_size=64, augment=SHIFT
     ),
 }
-IMAGENET = dict(
-    source="tfds:imagenet2012",
-    image_size=224,
-    channels=3,
-    batch_size=4096,
-    resize="crop",
-    interpolation="bicubic",
-    dialect="torchvision",
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    augment=dict(crop="inception", min_area=0.2, interpolation="bicubic", flip_probability=0.5),
-)
+CROP = dict(crop="inception", min_area=0.2, interpolation="bicubic", flip_probability=0.5)
+IMAGENET = dict(IMAGENET_224, batch_size=4096, channels=3, dialect="torchvision", augment=CROP)
 EPOCHS = {"fashion": 20, "digits": 150}
 DECAYED = ((r"(.*/)?(kernel|class_token|mask_token)", True), (r".*", False))
 FROZEN = ((r".*position_embedding", 0.0), (r".*", 1.0))

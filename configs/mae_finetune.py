@@ -50,7 +50,8 @@ def get_config(arg: str = "") -> ConfigDict:
     # The last norm is a new one, on what is pooled.
     new = dict(initialise=["pooled_norm/.*"], ignore=["(.*/)?norm[./].*"])
     config.init = dict(source=source, architecture=architecture, **new)
-    model = dict(pool="gap", class_token=True, final_norm="pooled", head_std=2e-5)
+    model = dict(pool="gap", final_norm="pooled", head_std=2e-5)
+    model |= {} if is_small else dict(class_token=True)
     model |= dict(drop_path_rate=drop_path, dtype="float32" if is_small else "bfloat16")
     mixing = {} if is_small else dict(mixup_alpha=0.8, cutmix_alpha=1.0)
     config.task = dict(name="classification", model=model, label_smoothing=0.1, mixing=mixing)

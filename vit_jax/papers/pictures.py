@@ -5,18 +5,21 @@ without positions that are added to tokens, are left out where these would be dr
 """
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from vit_jax.analysis import attention, attention_figures, embeddings
+from vit_jax.analysis.figures import DPI, new_figure
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.papers.looking import distance_of, run_at
 from vit_jax.papers.measures import similarity_of
 from vit_jax.restoring import Restored
 from vit_jax.sweeps.folder import State, SweepFolder
 from vit_jax.sweeps.reports.labels import stem
+from vit_jax.workdir import Workdir
 
 ROLLED_OUT = 12  # images
 
@@ -56,6 +59,41 @@ def draw_position_similarities(sweep: Path, folder: Path) -> None:
     for name, workdir in shown(sweep, has_positions):
         target = folder / f"{name}.positions.png"
         attention_figures.draw_position_similarity(similarity_of(workdir), target, title=name)
+
+
+def draw_progress(sweep: Path, folder: Path, *, metric: str) -> None:
+    """progress.png: a metric over the steps of each run that measured it as it trained.
+
+    Steps are shares of the run's length, since rows differ in it.
+    """
+    curves: dict[str, list[tuple[list[float], list[float]]]] = {}
+    for one in SweepFolder.at(sweep).known():
+        record = one.record()
+        rows = [row for row in record.rows if metric in row]
+        if one.state() == State.FINISHED and len(rows) > 1:
+            steps = [row["step"] / rows[-1]["step"] for row in rows]
+            curves.setdefault(stem(record.name), []).append((steps, [r[metric] for r in rows]))
+    if not curves:
+        return
+    figure = new_figure(6, 4)
+    axes = figure.subplots()
+    for k, (name, runs) in enumerate(sorted(curves.items())):
+        for i, (steps, values) in enumerate(runs):
+            label = f"{name} ({len(runs)} seeds)" if i == 0 else None
+            axes.plot(steps, values, color=f"C{k}", alpha=0.7, label=label)
+    axes.set_xlabel("share of the training")
+    axes.set_ylabel(metric)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(folder / "progress.png", dpi=DPI)
+
+
+def copy_reconstructions(sweep: Path, folder: Path) -> None:
+    """ROW.FILE.png: the last reconstructions that a masked autoencoder drew as it trained."""
+    for name, workdir in shown(sweep, lambda run: True):
+        pictures = Workdir.at(workdir).evaluations.glob("*/reconstructions*.png")
+        for picture in sorted(pictures, key=lambda path: path.stat().st_mtime)[-1:]:
+            shutil.copy(picture, folder / f"{name}.reconstructions.png")
 
 
 def shown(sweep: Path, is_shown: Callable[[Restored], bool]) -> Iterator[tuple[str, Path]]:
