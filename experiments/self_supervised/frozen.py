@@ -36,7 +36,7 @@ CURVE = {"evals.knn": dict(protocol="knn", split="train[95%:]", train=BANK, ever
 def encoders() -> list[Row]:
     model = {"task.model": ENCODER}
     nothing = {"optimizer.learning_rate": 0.0, "optimizer.weight_decay": 0.0}
-    nothing |= {"train.num_epochs": None, "train.num_steps": 1}
+    nothing |= {"train.num_epochs": None, "train.num_steps": 1, "optimizer.warmup_steps": 0}
     mae = {"task.model": ENCODER | dict(position_initial="sincos2d", activation="gelu")}
     overrides = {
         RANDOM: (SUPERVISED, WHOLE | model | nothing),
