@@ -2,7 +2,11 @@
 
     python -m vit_jax train --config=configs/dino_small.py:fashion --workdir=runs/dino-fashion
 
-ARG is fashion or digits.
+ARG is fashion or digits. Neither has been tuned, and neither run to its end as it stands.
+
+Seen of fashion, on one trial (seed 0) of the first 10,000 training images: after 200 steps 56.0 %
+of 1,200 held-out images by 5,000 voters, where the encoder had 51.7 % before training; 10 minutes
+on a 2-core CPU that six other jobs shared. `digits` shows that everything works, not that it helps.
 """
 
 from ml_collections import ConfigDict
