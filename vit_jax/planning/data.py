@@ -5,8 +5,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from vit_jax import experiment, sections
 from vit_jax.data import pipeline
+from vit_jax.data.augment.build import build_augment
 from vit_jax.data.images.preprocessing import Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.learner import Info
@@ -80,9 +83,24 @@ def describe_data(config: Mapping[str, Any], seed: int, told: Told, notes: list[
         class_names=tuple(str(k) for k in range(num_classes)),
         preprocessing=preprocessing,
         num_examples=told.num_examples or 0,
-        batch={"image": (preprocessing.image_shape, "uint8"), **ROW},
+        batch=_row(given, preprocessing) | ROW,
         batch_size=given["batch_size"],
     )
+
+
+def _row(
+    given: Mapping[str, Any], preprocessing: Preprocessing
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name -> shape and type of what augmentation makes of an image, here of a black one."""
+    transform = sections.call(
+        build_augment,
+        given.get("augment") or {},
+        where="config.data.augment",
+        preprocessing=preprocessing,
+    )
+    black = {"image": np.zeros(preprocessing.image_shape, np.uint8)}
+    made = transform(black, np.random.default_rng(0))
+    return {name: (x.shape, str(x.dtype)) for name, x in made.items()}
 
 
 def _checked(section: Mapping[str, Any], seed: int) -> dict[str, Any]:
