@@ -13,21 +13,26 @@ from ml_collections import ConfigDict
 
 # A grey image of 28 pixels has little to blur and nothing to solarise.
 VIEWS = dict(num_local=4, blur=(0.5, 0.1, 0.1), solarize=(0.0, 0.0, 0.0))
+HEAD = dict(hidden_dim=256, bottleneck_dim=32, num_prototypes=256)
 SETTINGS = {
     "fashion": dict(
-        head=dict(hidden_dim=512, bottleneck_dim=64, num_prototypes=1024),
+        task=dict(centring="sinkhorn", koleo_weight=0.1),
+        model=dict(patch_size=7, pool="gap"),
+        learning_rate=2e-3,
         source="idx:/usr/share/datasets/fashion-mnist",
         train="train[:95%]",
         held_out="train[95%:]",
         image_size=(28, 28),
         batch_size=128,
-        views=VIEWS | dict(local_size=12, global_area=(0.4, 1.0), local_area=(0.1, 0.4)),
+        views=VIEWS | dict(local_size=14, global_area=(0.4, 1.0), local_area=(0.1, 0.4)),
         flip_probability=0.5,
         num_epochs=2,
         every_steps=200,
     ),
     "digits": dict(
-        head=dict(hidden_dim=256, bottleneck_dim=32, num_prototypes=256),
+        task={},
+        model=dict(patch_size=4),
+        learning_rate=1e-3,
         source="digits",
         train="train[:90%]",
         held_out="train[90%:]",
@@ -46,7 +51,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg not in SETTINGS:
         raise ValueError(f"there is no setting {arg!r}; allowed: {', '.join(SETTINGS)}")
     setting = SETTINGS[arg]
-    model = dict(name="vit", patch_size=4, width=64, depth=4, mlp_dim=128, num_heads=4)
+    model = dict(name="vit", width=64, depth=4, mlp_dim=128, num_heads=4, **setting["model"])
     augment = dict(
         crop="inception",
         flip_probability=setting["flip_probability"],
@@ -54,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
         multi_crop=setting["views"],
     )
     config = ConfigDict()
-    config.task = dict(name="dino", model=model, head=setting["head"], momentum=0.99)
+    config.task = dict(name="dino", model=model, head=HEAD, momentum=0.99, **setting["task"])
     config.data = dict(
         source=setting["source"],
         train=setting["train"],
@@ -64,7 +69,7 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.optimizer = dict(
         name="adamw",
-        learning_rate=1e-3,
+        learning_rate=setting["learning_rate"],
         schedule="cosine",
         warmup_steps=100,
         end_learning_rate=1e-6,

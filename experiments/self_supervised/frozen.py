@@ -3,7 +3,7 @@
     python -m vit_jax sweep --config=experiments/self_supervised/frozen.py --scale=small
     python -m vit_jax sweep --config=experiments/self_supervised/frozen.py --scale=full
 
-`small` trains one ViT (width 64, four layers, patches of 4×4, averaged tokens) on 57,000 images of
+`small` trains one ViT (width 64, four layers, patches of 7×7, averaged tokens) on 57,000 images of
 Fashion-MNIST: with labels, as MAE and as DINO, each with the settings of its own config and as long
 as two busy cores had patience for. The frozen encoders are compared on the 10,000 test images, by
 20 nearest neighbours among 10,000 training images and by a linear probe of these. The random
@@ -22,7 +22,7 @@ SEEDS = (0, 1, 2)
 RANDOM, LABELS, MAE, DINO = "random weights", "labels", "MAE", "DINO"
 KNN, PROBE = "20-NN", "linear probe"
 
-ENCODER = dict(name="vit", patch_size=4, width=64, depth=4, mlp_dim=128, num_heads=4, pool="gap")
+ENCODER = dict(name="vit", patch_size=7, width=64, depth=4, mlp_dim=128, num_heads=4, pool="gap")
 SUPERVISED = "configs/fashion_mnist.py:small"
 WHOLE = {"data.train": "train[:95%]", "data.batch_size": 128, "data.channels": 1}
 BANK = "train[:10000]"
