@@ -1,5 +1,6 @@
 """DINO as a task: views, teacher, centre, masks, on any number of devices and microbatches."""
 
+import dataclasses
 import functools
 
 import jax
@@ -237,6 +238,14 @@ def test_predictions_and_exports_are_the_teacher_s():
     np.testing.assert_array_equal(of_views, of_images)
     np.testing.assert_allclose(of_images, expected, rtol=1e-5)
     assert learner.model_variables(state)["params"] is teacher["backbone"]
+
+
+def test_an_average_of_the_student_is_refused():
+    """Nobody would read it."""
+    learner = tiny_dino.learner(mesh_of(1))
+    settings = dataclasses.replace(learner.settings, ema_decay=0.9)
+    with pytest.raises(InputError, match="ema_decay is 0.9, .* the state's task_state/teacher; .*"):
+        dataclasses.replace(learner, settings=settings).check(tiny_dino.BATCH_SIZE, [])
 
 
 def test_learned_positions_are_those_of_the_global_views():

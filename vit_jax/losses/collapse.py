@@ -1,6 +1,6 @@
 """What shows that a method without labels collapses, while its loss looks well.
 
-Letters: n samples; k prototypes; c channels.
+Letters: n samples; k prototypes; c channels; d channels of a sketch.
 """
 
 import jax
