@@ -23,7 +23,7 @@ Outputs = dict[str, jax.Array]  # what `predict` returns, by name: logits, boxes
 
 @struct.dataclass
 class Mean:
-    """A weighted mean kept as its two sums: total f32[] and weight f32[]."""
+    """A weighted mean kept as its two sums: total f32[], or f32[k] in a carry; weight f32[]."""
 
     total: jax.Array
     weight: jax.Array

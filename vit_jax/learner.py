@@ -46,7 +46,8 @@ class TrainSettings:
       num_steps, num_epochs: the run's length; exactly one of them.
       seed: of the parameters, the data order and everything else.
       accum_steps: microbatches of a step.
-      ema_decay: of the averaged weights that evaluations then use; None for none.
+      ema_decay: of the averaged weights that evaluations then use; None for none. Refused for a
+        task that moves a teacher of its own, which they use instead.
       log_every, checkpoint_every: steps; 0 checkpoints at the end only.
       keep_last, keep_best: see `Checkpointer`.
       deterministic: the same bits from the same seed on GPUs, too; see `train.determinism`.
@@ -197,9 +198,10 @@ class Learner:
         Raises:
           InputError: what the task has to say of its settings; or if `train.keep_best` is no
             metric, or one that not every checkpoint has; or if the run has not the steps that
-            `train.profile_steps` names.
+            `train.profile_steps` names; or if nobody reads the average of `train.ema_decay`.
         """
         self._check_profile()
+        self._check_average()
         state, batch = self.abstract_state(), self.abstract_batch(batch_size)
         jax.eval_shape(self._step(), state, batch)
         every = {f"{e.name}/{n}": e.every_steps for e in evaluators for n in e.metric_names(state)}
@@ -316,6 +318,14 @@ class Learner:
             raise InputError(
                 f"config.train.profile_steps is {self.settings.profile_steps}; allowed: a first "
                 f"and a last step with 1 <= first <= last <= {self.num_steps}, the run's last."
+            )
+
+    def _check_average(self) -> None:
+        decay, read = self.settings.ema_decay, self.weights_path()
+        if decay is not None and read != "ema_params":
+            raise InputError(
+                f"config.train.ema_decay is {decay}, but what is measured and exported is the "
+                f"state's {read}; allowed with a {type(self.task).__name__} task: None."
             )
 
     def _step(self) -> StepFn:

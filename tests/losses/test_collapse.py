@@ -40,6 +40,19 @@ def test_effective_rank_of_few_directions():
         np.testing.assert_allclose(found, rank, rtol=1e-3)
 
 
+def test_a_sketch_keeps_the_rank_of_few_directions():
+    """And is bounded by its width, where no direction is before another."""
+    basis = np.linalg.qr(np.asarray(normal(128, 3)))[0]
+    other = np.linalg.qr(np.asarray(normal(100, 3, seed=1)))[0]
+    few, many = jnp.asarray(basis @ other.T), normal(128, 100)
+    every = jnp.ones(128, bool)
+    assert collapse.sketch(few, 64).shape == (128, 64) and collapse.sketch(few, 100) is few
+    # Lengths change by about 1/√(2·64) each, equally long ones become a little uneven.
+    found = collapse.effective_rank(collapse.sketch(few, 64), every)
+    np.testing.assert_allclose(found, 3, rtol=0.03)
+    assert 40 < collapse.effective_rank(collapse.sketch(many, 64), every) <= 64
+
+
 def test_rows_that_do_not_count_change_nothing():
     x, mask = normal(64, 8), jnp.arange(64) % 3 > 0
     broken = jnp.where(mask[:, None], x, jnp.nan)

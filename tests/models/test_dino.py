@@ -53,7 +53,8 @@ def test_views_of_an_example_go_through_the_network_alone():
     """Also of two sizes, with registers in front, and in the order of the views."""
     network = tiny_dino.task(model=dict(num_registers=2), patch_loss={}).network
     large, small = normal(2, 2, 8, 8, 1), normal(2, 3, 4, 4, 1, seed=1)
-    taken = jnp.asarray([[[0, 5], [3, 3]], [[15, 1], [2, 7]]])
+    # Of the 16 patches of the first view, then of those of the second.
+    taken = jnp.asarray([[0, 5, 19, 19], [15, 1, 18, 23]])
     params = random_like(
         jax.eval_shape(network.init, jax.random.key(0), large, taken=taken)["params"]
     )
@@ -61,9 +62,10 @@ def test_views_of_an_example_go_through_the_network_alone():
     whole = run(large, small, taken=taken)
     assert whole.representation.shape == (2, 5, 8) and whole.logits.shape == (2, 5, 6)
     for i in range(2):
-        one = run(large[:, i : i + 1], taken=taken[:, i : i + 1])
+        of_view = slice(2 * i, 2 * i + 2)
+        one = run(large[:, i : i + 1], taken=taken[:, of_view] - 16 * i)
         np.testing.assert_allclose(whole.logits[:, i], one.logits[:, 0], atol=1e-5)
-        np.testing.assert_allclose(whole.patch_logits[:, i], one.patch_logits[:, 0], atol=1e-5)
+        np.testing.assert_allclose(whole.patch_logits[:, of_view], one.patch_logits, atol=1e-5)
     local = run(small[:, 2:])
     np.testing.assert_allclose(whole.logits[:, 4], local.logits[:, 0], atol=1e-5)
 

@@ -1,5 +1,6 @@
 """DINO as a task: views, teacher, centre, masks, on any number of devices and microbatches."""
 
+import dataclasses
 import functools
 
 import jax
@@ -19,14 +20,24 @@ from toys import (
 )
 
 from vit_jax.errors import InputError
+from vit_jax.models.dino import unit_length
 from vit_jax.tasks import dino
-from vit_jax.train import sharding
+from vit_jax.train import optimizer, sharding
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.step import make_train_step
+from vit_jax.train.weight_decay import DECAY_KERNELS
 
 SGD = optax.sgd(1.0)  # its update is minus the gradient, so parameters show gradients
-OF_BOTH = {"DINO": {}, "DINOv2": tiny_dino.V2}
 WITH_PATCHES = dict(patch_loss=dict(own_head=True, mask_probability=0.8))
+OF_BOTH = {"DINO with patches": WITH_PATCHES, "DINOv2": tiny_dino.V2}
+# What several tests ask of one program: losses of views, and of everything there is.
+VIEWS = dict(teacher_temperature=0.06, temperature_warmup_epochs=1.0)
+PARTS = dict(
+    koleo_weight=0.3,
+    patch_loss=dict(weight=0.7, own_head=True, mask_probability=0.8),
+    head=dict(normalise_last=False),
+    freeze_last_layer_epochs=1.0,
+)
 
 
 def state_of(task, batch, *, step=0):
@@ -39,19 +50,25 @@ def state_of(task, batch, *, step=0):
     return state.replace(task_state=moved, step=jnp.int32(step))
 
 
+task_of_parts = functools.cache(lambda: tiny_dino.task(**PARTS))
+task_of_views = functools.cache(lambda: tiny_dino.task(**VIEWS))
+
+
 @functools.cache
-def one_step(name, k=1):
-    task = tiny_dino.task(**{**OF_BOTH, "with patches": WITH_PATCHES}[name])
-    return task, make_train_step(task, SGD, accum_steps=k)
+def one_step(name):
+    """The task, its step and the same compiled."""
+    task = tiny_dino.task(**OF_BOTH[name])
+    step = make_train_step(task, SGD)
+    return task, step, jax.jit(step)
 
 
 @pytest.mark.parametrize("name", OF_BOTH)
-def test_eight_devices_equal_one(name):
-    """Loss, gradients, metrics, teacher and centre, with a masked row."""
-    task, step = one_step(name)
+def test_four_devices_equal_one(name):
+    """Loss, gradients, metrics, teacher and centres, with a masked row."""
+    task, step, on_one = one_step(name)
     batch = tiny_dino.batch(masked=(3,))
-    state, mesh = state_of(task, batch), sharding.make_mesh(data=4, fsdp=2)
-    expected, expected_metrics = jax.jit(step)(state, batch)
+    state, mesh = state_of(task, batch), mesh_of(2, 2)
+    expected, expected_metrics = on_one(state, batch)
     places, rows = sharding.state_sharding(state, mesh), sharding.batch_sharding(mesh)
     step = jax.jit(step, in_shardings=(places, rows), out_shardings=(places, None))
     found, metrics = step(jax.device_put(state, places), jax.device_put(batch, rows))
@@ -63,10 +80,11 @@ def test_eight_devices_equal_one(name):
 
 def test_microbatches_equal_the_full_batch_with_plain_centring():
     """Masks of patches and the centres included; one microbatch has no valid row at all."""
-    (task, whole), (_, parts) = one_step("with patches"), one_step("with patches", 4)
+    task, _, whole = one_step("DINO with patches")
+    parts = jax.jit(make_train_step(task, SGD, accum_steps=4))
     batch = tiny_dino.batch(masked=(2, 3, 6))
     state = state_of(task, batch)
-    whole, parts = jax.jit(whole)(state, batch)[0], jax.jit(parts)(state, batch)[0]
+    whole, parts = whole(state, batch)[0], parts(state, batch)[0]
     # Gradients of up to 4, summed in another order.
     assert_trees_close(parts.params, whole.params, rtol=1e-5, atol=5e-6)
     assert_trees_close(parts.task_state, whole.task_state, rtol=0, atol=5e-6)
@@ -80,15 +98,15 @@ def test_microbatches_are_refused_where_examples_meet(settings):
     assert not tiny_dino.task(**WITH_PATCHES).mixes_examples
 
 
-@pytest.mark.parametrize("name", ["with patches", "DINOv2"])
+@pytest.mark.parametrize("name", OF_BOTH)
 def test_rows_that_do_not_count_have_no_influence(name):
-    task, step = one_step(name)
+    task, _, step = one_step(name)
     batch, other = (tiny_dino.batch(masked=(0, 5), seed=seed) for seed in (0, 1))
     is_row = batch["mask"]
     other = {
         n: jnp.where(is_row.reshape(-1, *[1] * (x.ndim - 1)), x, other[n]) for n, x in batch.items()
     }
-    state, step = state_of(task, batch), jax.jit(step)
+    state = state_of(task, batch)
     found, again = step(state, batch), step(state, other)
     assert_trees_close(found[0].params, again[0].params, rtol=0, atol=1e-6)
     assert_trees_close(found[0].task_state, again[0].task_state, rtol=0, atol=1e-6)
@@ -98,8 +116,7 @@ def test_rows_that_do_not_count_have_no_influence(name):
 
 def test_the_loss_is_that_of_the_views_one_by_one():
     """Equations 1 to 4 of the paper in loops, from a network that sees one view at a time."""
-    task = tiny_dino.task(teacher_temperature=0.06, temperature_warmup_epochs=1.0)
-    batch = tiny_dino.batch(4)
+    task, batch = task_of_views(), tiny_dino.batch()
     state = state_of(task, batch, step=1)
     loss, _ = tiny_dino.loss_of(task)(state.params, state, batch)[0]
 
@@ -122,8 +139,7 @@ def test_the_loss_is_that_of_the_views_one_by_one():
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts():
-    task = tiny_dino.task(koleo_weight=0.3, patch_loss=dict(weight=0.7))
-    batch = tiny_dino.batch(masked=(1,))
+    task, batch = task_of_parts(), tiny_dino.batch(masked=(1,))
     state = state_of(task, batch)
     (loss, aux), _ = tiny_dino.loss_of(task)(state.params, state, batch)
     view, koleo, patch = (aux.metrics[f"{n}_loss"].compute() for n in ("view", "koleo", "patch"))
@@ -132,15 +148,15 @@ def test_the_loss_is_the_weighted_sum_of_its_parts():
 
 
 def test_the_teacher_follows_the_student_by_the_scheduled_momentum():
-    task, step = one_step("DINO")
+    task, _, step = one_step("DINO with patches")
     batch = tiny_dino.batch()
-    state, step = state_of(task, batch), jax.jit(step)
+    state = state_of(task, batch)
+    views = task.views(batch).global_images
+    logits = jax.jit(lambda teacher: task.network.apply({"params": teacher}, views).logits)
     teacher = jax.tree.map(np.float64, state.task_state["teacher"])
     centre = np.float64(state.task_state["centre"])
     for t in range(3):
-        seen = task.network.apply(
-            {"params": state.task_state["teacher"]}, task.views(batch).global_images
-        ).logits
+        seen = logits(state.task_state["teacher"])
         centre = 0.9 * centre + 0.1 * np.float64(seen).reshape(-1, len(centre)).mean(0)
         state, _ = step(state, batch)
         m = 1 - (1 - 0.996) * (1 + np.cos(np.pi * t / tiny_dino.NUM_STEPS)) / 2
@@ -150,8 +166,7 @@ def test_the_teacher_follows_the_student_by_the_scheduled_momentum():
 
 
 def test_local_views_have_no_influence_on_the_teacher():
-    task = tiny_dino.task()
-    batch = tiny_dino.batch()
+    task, batch = task_of_views(), tiny_dino.batch()
     other = {**batch, "local_images": tiny_dino.batch(seed=1)["local_images"]}
     state, run = state_of(task, batch), tiny_dino.loss_of(task)
     (loss, aux), _ = run(state.params, state, batch)
@@ -163,8 +178,7 @@ def test_local_views_have_no_influence_on_the_teacher():
 
 def test_the_last_layer_is_frozen_for_the_first_epochs():
     """Four steps are an epoch here."""
-    task = tiny_dino.task(freeze_last_layer_epochs=1.0, **WITH_PATCHES)
-    batch = tiny_dino.batch()
+    task, batch = task_of_parts(), tiny_dino.batch()
     for step, is_frozen in ((0, True), (3, True), (4, False)):
         state = state_of(task, batch, step=step)
         _, gradients = tiny_dino.loss_of(task)(state.params, state, batch)
@@ -173,22 +187,65 @@ def test_the_last_layer_is_frozen_for_the_first_epochs():
             assert jnp.abs(gradients[head]["layer_1"]["kernel"]).max() > 0
 
 
+@pytest.mark.parametrize("patterns, is_kept", [(DECAY_KERNELS, True), (((".*", True),), False)])
+def test_what_a_frozen_last_layer_computes_with_stays_under_weight_decay(patterns, is_kept):
+    """Directions of the prototypes always; learned magnitudes where decay is of kernels alone."""
+    task, batch = task_of_parts(), tiny_dino.batch()
+    state = state_of(task, batch)
+    _, gradients = tiny_dino.loss_of(task)(state.params, state, batch)
+    before, gradients = state.params["head"], gradients["head"]
+    tx = optimizer.build(
+        num_steps=10, learning_rate=0.1, weight_decay=0.5, decay_patterns=patterns
+    ).transform
+
+    @jax.jit
+    def train(head):
+        opt_state = tx.init(head)
+        for _ in range(3):
+            updates, opt_state = tx.update(gradients, opt_state, head)
+            head = optax.apply_updates(head, updates)
+        return head
+
+    after = train(before)
+    assert jnp.abs(after["layer_1"]["kernel"] - before["layer_1"]["kernel"]).max() > 0.1
+    old, new = (head["last"]["kernel"] for head in (before, after))
+    np.testing.assert_allclose(unit_length(new, axis=0), unit_length(old, axis=0), atol=1e-6)
+    # It is the length that decays.
+    assert jnp.linalg.norm(new) < 0.95 * jnp.linalg.norm(old)
+    old, new = (head["last"]["magnitude"] for head in (before, after))
+    assert (jnp.abs(new) == jnp.abs(old)).all() if is_kept else (jnp.abs(new) < jnp.abs(old)).all()
+
+
 def test_predictions_and_exports_are_the_teacher_s():
     learner = tiny_dino.learner(mesh_of(1), patch_loss={}, model=dict(num_registers=2))
     batch = tiny_dino.batch()
     state = state_of(learner.task, batch)
     teacher = state.task_state["teacher"]
     images = {"image": batch["global_images"][:, 0], "mask": batch["mask"]}
-    variables, key = learner.task.variables(state), jax.random.key(0)
-    of_views = learner.task.predict(variables, batch, key)["representation"]
-    of_images = learner.task.predict(variables, images, key)["representation"]
-    model = learner.task.model
-    expected = model.apply(
-        learner.model_variables(state), learner.task.normalise(images["image"])
-    ).representation
+
+    @jax.jit
+    def represent(variables, of_model):
+        of_both = [
+            learner.task.predict(variables, rows, jax.random.key(0)) for rows in (batch, images)
+        ]
+        pixels = learner.task.normalise(images["image"])
+        expected = learner.task.model.apply(of_model, pixels).representation
+        return *(found["representation"] for found in of_both), expected
+
+    of_views, of_images, expected = represent(
+        learner.task.variables(state), learner.model_variables(state)
+    )
     np.testing.assert_array_equal(of_views, of_images)
     np.testing.assert_allclose(of_images, expected, rtol=1e-5)
     assert learner.model_variables(state)["params"] is teacher["backbone"]
+
+
+def test_an_average_of_the_student_is_refused():
+    """Nobody would read it."""
+    learner = tiny_dino.learner(mesh_of(1))
+    settings = dataclasses.replace(learner.settings, ema_decay=0.9)
+    with pytest.raises(InputError, match="ema_decay is 0.9, .* the state's task_state/teacher; .*"):
+        dataclasses.replace(learner, settings=settings).check(tiny_dino.BATCH_SIZE, [])
 
 
 def test_learned_positions_are_those_of_the_global_views():
@@ -205,6 +262,14 @@ IMAGES = {"image": ((8, 8, 1), "uint8"), "mask": ((), "bool")}
     [
         (dict(of=tiny_dino.info(batch=IMAGES)), "examples have image, mask; .*augment.multi_crop"),
         (dict(model=dict(name="mixer")), "model.name is 'mixer'; allowed for dino: 'vit'"),
+        (
+            dict(model=dict(position_embedding="relative")),
+            "position_embedding is 'relative'; allowed for dino, since relative .*: 'learned', ",
+        ),
+        (
+            dict(model=dict(stem="conv_1gf", patch_size=1)),
+            "stem is 'conv_1gf'; allowed for dino, since a stem's batch norm .*: None, 'resnet_ro",
+        ),
         (dict(model=dict(mask_token=True)), "mask_token is True; allowed: False.*not set"),
         (dict(centring="center"), "'center'.*'centre'.*sinkhorn, none"),
         (dict(head=dict(depth=0)), "config.task.head.depth is 0"),
@@ -256,7 +321,7 @@ def test_defaults_are_those_of_the_public_code():
     task = dino.build(model=tiny_dino.MODEL, info=tiny_dino.info())
     head, schedules = task.network.head, task.schedules
     assert (head.hidden_dim, head.bottleneck_dim, head.num_prototypes) == (2048, 256, 65536)
-    assert (head.depth, head.normalise_last, task.centre_momentum) == (3, True, 0.9)
+    assert (head.depth, head.normalise_last, task.targets.centre_momentum) == (3, True, 0.9)
     assert (task.student_temperature, schedules.teacher_temperature) == (0.1, 0.04)
     assert (schedules.momentum, schedules.end_momentum) == (0.996, 1)
     assert schedules.freeze_last_layer_epochs == 1

@@ -1,8 +1,9 @@
 """What shows that a method without labels collapses, while its loss looks well.
 
-Letters: n samples; k prototypes; c channels.
+Letters: n samples; k prototypes; c channels; d channels of a sketch.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -30,6 +31,19 @@ def feature_std(x: Float[Array, "n c"], mask: Bool[Array, " n"]) -> Float[Array,
     x /= jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
     variance = mean_of((x - mean_of(x, mask)) ** 2, mask)
     return jnp.sqrt(variance).mean() * jnp.sqrt(x.shape[-1])
+
+
+def sketch(x: Float[Array, "n c"], width: int) -> Float[Array, "n d"]:
+    """Products with `width` fixed Gaussian vectors, or x itself where it is no wider than that.
+
+    Of x with few directions the products have as many; the lengths of the largest are nearly kept
+    (Johnson and Lindenstrauss), while all those beyond `width` are lost.
+    """
+    c = x.shape[-1]
+    if c <= width:
+        return x
+    vectors = jax.random.normal(jax.random.key(0), (c, width)) / jnp.sqrt(width)
+    return jnp.einsum("nc,cd->nd", x.astype(jnp.float32), vectors, precision="highest")
 
 
 def effective_rank(x: Float[Array, "n c"], mask: Bool[Array, " n"]) -> Float[Array, ""]:

@@ -6,7 +6,11 @@
 
 is, up to constants, Kozachenko and Leonenko's estimate of minus the differential entropy.
 
-Letters: b examples; c channels.
+Here the other examples are those of the whole batch, over all devices. DINOv2 looks for the nearest
+one among the images of the same GPU, so beside fewer: its distances are larger, and its pull
+weaker, than with the same weight here.
+
+Letters: b examples; g global views; c channels.
 """
 
 import jax.numpy as jnp
@@ -28,3 +32,8 @@ def koleo(x: Float[Array, "b c"], mask: Bool[Array, " b"]) -> Float[Array, " b"]
     difference = x - x[nearest] + EPSILON
     distance = jnp.sqrt(jnp.sum(difference**2, axis=-1))
     return jnp.where(mask & may_pair.any(-1), -jnp.log(distance + EPSILON), 0)
+
+
+def koleo_of_views(x: Float[Array, "b g c"], mask: Bool[Array, " b"]) -> Float[Array, " b"]:
+    """The sum over global views, as in DINOv2; views of one example are not compared."""
+    return sum(koleo(x[:, view], mask) for view in range(x.shape[1]))

@@ -6,25 +6,28 @@
                     / number of masked patches of that view
     loss /= number of global views, those without masks included
 
-The teacher saw the patch, the student the mask token in its place.
+The teacher saw the patch, the student the mask token in its place. Patches of all global views
+stand in one row here, each with its weight, 1 / (masked patches of its view) / (global views).
 
-Letters: b examples; g global views; t patches taken, not all of which are masked; k prototypes.
+Letters: b examples; t patches taken, not all of which are masked; k prototypes.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 
 def masked_cross_entropy(
-    targets: Float[Array, "b g t k"],
-    logits: Float[Array, "b g t k"],
-    is_masked: Bool[Array, "b g t"],
+    targets: Float[Array, "b t k"],
+    logits: Float[Array, "b t k"],
+    weight: Float[Array, "b t"],
     *,
     temperature: float,
 ) -> Float[Array, " b"]:
-    """The loss above for each example; targets of masked patches sum to one over k."""
+    """The loss above for each example; targets of masked patches sum to one over k.
+
+    Patches of weight zero are those that are not masked.
+    """
     scores = logits.astype(jnp.float32) / temperature
     loss = jax.nn.logsumexp(scores, axis=-1) - jnp.sum(targets * scores, axis=-1)
-    loss = jnp.where(is_masked, loss, 0).sum(-1) / jnp.maximum(is_masked.sum(-1), 1)
-    return loss.mean(-1)
+    return jnp.where(weight > 0, weight * loss, 0).sum(-1)

@@ -5,7 +5,7 @@ then a linear layer whose rows have a direction and a magnitude of their own (we
 arXiv:1602.07868). Its outputs are the logits of "prototypes", which no label names.
 
 Letters: b examples; g global, l local and v = g + l views; H, W and h, w pixels; C channels; m
-patches of a global view, t of them taken; c width; d bottleneck; k prototypes.
+patches of a global view, t patches taken of all g; c width; d bottleneck; k prototypes.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,27 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vit_jax import sections
 from vit_jax.errors import InputError
+from vit_jax.layers.stem import STEMS
 from vit_jax.models import vit
 
 SMALLEST_NORM = 1e-12  # of what is divided by its norm, as PyTorch's `normalize` has it
+# Settings of the ViT that are not all allowed -> those that are, and why not the others.
+ALLOWED = {
+    "stem": (
+        (None, *(name for name in STEMS if not name.startswith("conv"))),
+        "a stem's batch norm would need statistics of student and teacher, of views of two sizes",
+    ),
+    "position_embedding": (
+        tuple(name for name in vit.POSITIONS if name != "relative"),
+        "relative positions are kept for one grid, and views are of two sizes",
+    ),
+}
 
 
 class DinoOutput(NamedTuple):
     representation: Float[Array, "b v c"]  # the backbone's, the global views' first
     logits: Float[Array, "b v k"]  # of those
-    patch_logits: Float[Array, "b g t k"] | None  # of the patches taken; None where none are
+    patch_logits: Float[Array, "b t k"] | None  # of the patches taken; None where none are
 
 
 class ProjectionHead(nn.Module):
@@ -98,14 +110,14 @@ class DinoNetwork(nn.Module):
         local_images: Float[Array, "b l h w C"] | None = None,
         *,
         masked: Bool[Array, "b g m"] | None = None,
-        taken: Int[Array, "b g t"] | None = None,
+        taken: Int[Array, "b t"] | None = None,
         train: bool = False,
     ) -> DinoOutput:
         """Global views go through the backbone in one call, local ones in another.
 
         Args:
           masked: patches of the global views that the mask token replaces.
-          taken: those whose logits are wanted.
+          taken: of the g·m patches of an example those whose logits are wanted.
         """
         b, g = global_images.shape[:2]
         # Examples stay in front, so that views are on the device of their example.
@@ -119,8 +131,8 @@ class DinoNetwork(nn.Module):
         patch_logits = None
         if taken is not None:
             patches = output.tokens[:, self.backbone.num_prefix :]
-            patches = patches.reshape(b, g, *patches.shape[1:])
-            patches = jnp.take_along_axis(patches, taken[..., None], axis=2)
+            patches = patches.reshape(b, -1, patches.shape[-1])
+            patches = jnp.take_along_axis(patches, taken[..., None], axis=1)
             patch_logits = (self.patch_head or self.head)(patches)
         return DinoOutput(representation, self.head(representation), patch_logits)
 
@@ -142,6 +154,12 @@ def build_backbone(
             f"config.task.patch_loss is{'' if has_mask_token else ' not'} set."
         )
     backbone = sections.call(vit.build, settings, where=where, num_classes=0)
+    for key, (allowed, reason) in ALLOWED.items():
+        if (found := getattr(backbone, key)) not in allowed:
+            raise InputError(
+                f"{where}.{key} is {found!r}; allowed for dino, since {reason}: "
+                f"{', '.join(map(repr, allowed))}."
+            )
     if backbone.position_embedding not in vit.RESIZED or backbone.position_grid is not None:
         return backbone
     return backbone.clone(position_grid=backbone.grid(image_size))

@@ -13,6 +13,7 @@ of a global view; c width; k prototypes.
 import dataclasses
 import functools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,24 +23,30 @@ from jaxtyping import Array, Bool, Float
 from vit_jax import sections
 from vit_jax.core import Aux, Batch, Mean, Outputs, Task, TrainState, Tree, Variables
 from vit_jax.errors import InputError
-from vit_jax.losses.koleo import koleo
+from vit_jax.losses.koleo import koleo_of_views
 from vit_jax.losses.masked_tokens import masked_cross_entropy
-from vit_jax.losses.self_distillation import centred_targets, view_cross_entropy
-from vit_jax.losses.sinkhorn import sinkhorn
-from vit_jax.models.dino import DinoNetwork, build_backbone, build_head
+from vit_jax.losses.self_distillation import view_cross_entropy
+from vit_jax.models.dino import DinoNetwork, DinoOutput, build_backbone, build_head
 from vit_jax.models.vit_network import VisionTransformer
 from vit_jax.tasks import dino_monitors, pixels
 from vit_jax.tasks.dino_masks import Hidden, PatchLoss
 from vit_jax.tasks.dino_schedules import DinoSchedules
+from vit_jax.tasks.dino_targets import Targets, sums
 from vit_jax.tasks.randomness import MASKS, example_keys
-
-# How targets are kept from collapsing; 'none' does not, and is there to show what then happens.
-CENTRINGS = ("centre", "sinkhorn", "none")
 
 
 class Views(NamedTuple):
     global_images: Float[Array, "b g H W C"]
     local_images: Float[Array, "b l h w C"] | None
+
+
+class Part(NamedTuple):
+    """One of the losses that are summed, and what comes with it."""
+
+    loss: Float[Array, " b"]
+    weight: float = 1.0
+    metrics: Mapping[str, Mean] = MappingProxyType({})
+    seen: Mapping[str, Mean] = MappingProxyType({})  # what moves a centre
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,8 +59,7 @@ class Dino(Task):
     mean: tuple[float, ...]  # of a channel, in units of the range [0, 1]
     std: tuple[float, ...]
     schedules: DinoSchedules
-    centring: str = "centre"
-    centre_momentum: float = 0.9
+    targets: Targets
     student_temperature: float = 0.1
     koleo_weight: float = 0.0
     patch_loss: PatchLoss | None = None
@@ -61,19 +67,19 @@ class Dino(Task):
 
     @property
     def mixes_examples(self) -> bool:
-        return self.centring == "sinkhorn" or self.koleo_weight > 0
+        return self.targets.mixes_examples or self.koleo_weight > 0
 
     def init(self, rng: Array, batch: Batch) -> Variables:
         images = self.views(batch).global_images
         # Any patch will do to make the parameters of the patches' head.
-        taken = jnp.zeros((*images.shape[:2], 1), jnp.int32) if self.patch_loss else None
+        taken = jnp.zeros((len(images), 1), jnp.int32) if self.patch_loss else None
         return self.network.init(rng, images, taken=taken)
 
     def init_task_state(self, params: Tree) -> Tree:
         """The teacher begins as the student, the centres at zero."""
         # A copy, since the step donates the state and may not be given one buffer twice.
         state = {"teacher": jax.tree.map(jnp.copy, params)}
-        if self.centring == "centre":
+        if self.targets.centring == "centre":
             state["centre"] = jnp.zeros(self.network.head.num_prototypes)
             if self.patch_loss:
                 state["patch_centre"] = jnp.zeros(self.network.head.num_prototypes)
@@ -85,6 +91,34 @@ class Dino(Task):
         """The weighted sum of the losses named above; each is a metric, too."""
         views, mask = self.views(batch), batch["mask"]
         hidden = self._hidden(state, batch, views, train=train)
+        student, teacher = self._outputs(params, state, views, hidden, rng, train=train)
+        parts = {"view_loss": self._view_part(student, teacher, mask, state)}
+        if self.koleo_weight:
+            of_views = student.representation[:, : views.global_images.shape[1]]
+            parts["koleo_loss"] = Part(koleo_of_views(of_views, mask), self.koleo_weight)
+        if hidden:
+            parts["patch_loss"] = self._patch_part(student, teacher, hidden, mask, state)
+        metrics = {name: Mean.of(part.loss, mask) for name, part in parts.items()}
+        seen = {}
+        for part in parts.values():
+            metrics |= part.metrics
+            seen |= part.seen
+        metrics |= self.schedules.metrics(state.step)
+        total = sum(part.weight * part.loss for part in parts.values())
+        moving = {name: mean for name, mean in seen.items() if name in state.task_state}
+        return Mean.of(total, mask), Aux({}, metrics, moving)
+
+    def _outputs(
+        self,
+        params: Tree,
+        state: TrainState,
+        views: Views,
+        hidden: Hidden | None,
+        rng: Array,
+        *,
+        train: bool,
+    ) -> tuple[DinoOutput, DinoOutput]:
+        """The student's of all views, and the teacher's of the global ones, with nothing hidden."""
         masked, taken = (hidden.masked, hidden.taken) if hidden else (None, None)
         # As in the public code nothing is dropped in the teacher. It has no gradient: `params` is
         # what is differentiated.
@@ -92,49 +126,50 @@ class Dino(Task):
             {"params": state.task_state["teacher"]}, views.global_images, taken=taken
         )
         student = self.network.apply(
-            {"params": self._with_frozen_last_layer(params, state)},
+            {"params": self.schedules.freeze_last_layer(params, state.step)},
             *views,
             masked=masked,
             taken=taken,
             train=train,
             rngs={"dropout": rng},
         )
-        is_view = jnp.broadcast_to(mask[:, None], views.global_images.shape[:2])
+        return student, teacher
+
+    def _view_part(
+        self, student: DinoOutput, teacher: DinoOutput, mask: Bool[Array, " b"], state: TrainState
+    ) -> Part:
+        is_view = jnp.broadcast_to(mask[:, None], teacher.logits.shape[:2])
         targets = self._targets("centre", teacher.logits, is_view, state)
-        temperature = self.student_temperature
-        losses = {"view_loss": view_cross_entropy(targets, student.logits, temperature=temperature)}
-        seen = {"centre": (teacher.logits, is_view)}
-        if self.koleo_weight:
-            losses["koleo_loss"] = _koleo(student.representation[:, : is_view.shape[1]], mask)
-        if hidden:
-            is_patch = hidden.is_masked & is_view[..., None]
-            losses["patch_loss"] = masked_cross_entropy(
-                self._targets("patch_centre", teacher.patch_logits, is_patch, state),
-                student.patch_logits,
-                is_patch,
-                temperature=temperature,
-            )
-            seen["patch_centre"] = (teacher.patch_logits, is_patch)
-        metrics = {name: Mean.of(loss, mask) for name, loss in losses.items()}
-        metrics |= dino_monitors.measure(teacher.representation, targets, losses["view_loss"], mask)
-        metrics |= self._scheduled(state)
-        total = sum(self._weight(name) * loss for name, loss in losses.items())
-        centres = {name: _sums(*of) for name, of in seen.items() if name in state.task_state}
-        return Mean.of(total, mask), Aux({}, metrics, centres)
+        loss = view_cross_entropy(targets, student.logits, temperature=self.student_temperature)
+        metrics = dino_monitors.measure(teacher.representation, targets, loss, mask)
+        return Part(loss, 1.0, metrics, {"centre": sums(teacher.logits, is_view)})
+
+    def _patch_part(
+        self,
+        student: DinoOutput,
+        teacher: DinoOutput,
+        hidden: Hidden,
+        mask: Bool[Array, " b"],
+        state: TrainState,
+    ) -> Part:
+        is_patch = (hidden.weight > 0) & mask[:, None]
+        targets = self._targets("patch_centre", teacher.patch_logits, is_patch, state)
+        loss = masked_cross_entropy(
+            targets, student.patch_logits, hidden.weight, temperature=self.student_temperature
+        )
+        metrics = dino_monitors.measure_patches(targets, hidden.weight, loss, mask)
+        seen = {"patch_centre": sums(teacher.patch_logits, is_patch)}
+        return Part(loss, self.patch_loss.weight, metrics, seen)
 
     def update_task_state(self, state: TrainState, carry: dict[str, Mean]) -> Tree:
         """The teacher moves towards the new student, the centres towards the batch's means."""
-        old, new = state.task_state, {}
+        old = state.task_state
         # `state.step` counts the step that was just done, too.
         m = self.schedules.teacher_momentum(state.step - 1)
-        new["teacher"] = jax.tree.map(
+        teacher = jax.tree.map(
             lambda teacher, student: m * teacher + (1 - m) * student, old["teacher"], state.params
         )
-        c = self.centre_momentum
-        for name, seen in carry.items():
-            moved = c * old[name] + (1 - c) * seen.compute()
-            new[name] = jnp.where(seen.weight > 0, moved, old[name])
-        return new
+        return {"teacher": teacher, **self.targets.moved(old, carry)}
 
     def variables(self, state: TrainState) -> Variables:
         """The teacher's, which is the better one at any time (section 5.2 of the paper)."""
@@ -147,7 +182,7 @@ class Dino(Task):
         return {"representation": self.model.apply(backbone, self.normalise(image)).representation}
 
     def diagnose(self, metrics: Mapping[str, float]) -> list[str]:
-        return dino_monitors.diagnose(metrics, centring=self.centring)
+        return dino_monitors.diagnose(metrics, centring=self.targets.centring)
 
     def views(self, batch: Batch) -> Views:
         """Normalised."""
@@ -173,44 +208,12 @@ class Dino(Task):
         _, g, *image_size, _ = views.global_images.shape
         return self.patch_loss.hide(keys, g, self.model.grid(tuple(image_size)))
 
-    def _with_frozen_last_layer(self, params: Tree, state: TrainState) -> Tree:
-        """Without gradient for the prototypes, in the first epochs."""
-        is_frozen = self.schedules.is_last_layer_frozen(state.step)
-
-        def freeze(leaf: Array) -> Array:
-            return jnp.where(is_frozen, jax.lax.stop_gradient(leaf), leaf)
-
-        heads = [name for name in ("head", "patch_head") if name in params]
-        frozen = {
-            name: {**params[name], "last": jax.tree.map(freeze, params[name]["last"])}
-            for name in heads
-        }
-        return {**params, **frozen}
-
     def _targets(
         self, name: str, logits: Float[Array, "*b k"], counts: Bool[Array, "*b"], state: TrainState
     ) -> Float[Array, "*b k"]:
-        """What the student is to predict, by the `centring`; `name` is of the centre."""
-        temperature = self.schedules.temperature(state.step)
-        if self.centring == "sinkhorn":
-            return sinkhorn(logits / temperature, counts)
-        nothing = jnp.zeros(logits.shape[-1:])
-        centre = state.task_state[name] if self.centring == "centre" else nothing
-        return centred_targets(logits, centre, temperature)
-
-    def _weight(self, name: str) -> float:
-        """Of a loss in the sum."""
-        if name == "koleo_loss":
-            return self.koleo_weight
-        return self.patch_loss.weight if name == "patch_loss" else 1.0
-
-    def _scheduled(self, state: TrainState) -> dict[str, Mean]:
-        momentum = self.schedules.teacher_momentum(state.step)
-        temperature = self.schedules.temperature(state.step)
-        return {
-            "teacher_momentum": Mean.of(momentum),
-            "teacher_temperature": Mean.of(temperature),
-        }
+        """What the student is to predict; `name` is of the centre, if there are such."""
+        centre, temperature = state.task_state.get(name), self.schedules.temperature(state.step)
+        return self.targets.of(logits, counts, centre=centre, temperature=temperature)
 
 
 def build(
@@ -250,16 +253,17 @@ def build(
       reference_batch_size: what momentum and temperature were chosen for; from there they follow
         the rules in `dino_schedules`. None is the run's own, so that they are used as they stand.
     """
-    sections.choose(dict.fromkeys(CENTRINGS), centring, where="config.task.centring")
-    above_one = 1 + 2**-52
     sections.check_ranges(
         "config.task",
-        centre_momentum=(centre_momentum, 0, above_one),
         student_temperature=(student_temperature, sections.TINY, float("inf")),
         koleo_weight=(koleo_weight, 0, float("inf")),
         reference_batch_size=(reference_batch_size, 1, float("inf")),
     )
-    _check_batch(info.batch)
+    if "global_images" not in info.batch:
+        raise InputError(
+            f"the data's examples have {', '.join(sorted(info.batch))}; allowed for dino: with "
+            "global_images, so with config.data.augment.multi_crop."
+        )
     patch = None
     if patch_loss is not None:
         patch = sections.call(PatchLoss, patch_loss, where="config.task.patch_loss")
@@ -286,29 +290,8 @@ def build(
             freeze_last_layer_epochs=freeze_last_layer_epochs,
             batch_ratio=info.batch_size / (reference_batch_size or info.batch_size),
         ),
-        centring=centring,
-        centre_momentum=centre_momentum,
+        targets=Targets(centring=centring, centre_momentum=centre_momentum),
         student_temperature=student_temperature,
         koleo_weight=koleo_weight,
         patch_loss=patch,
     )
-
-
-def _check_batch(batch: Mapping[str, Any]) -> None:
-    """Raises `InputError` where there are no views of the examples."""
-    if "global_images" not in batch:
-        raise InputError(
-            f"the data's examples have {', '.join(sorted(batch))}; allowed for dino: with "
-            "global_images, so with config.data.augment.multi_crop."
-        )
-
-
-def _koleo(tokens: Float[Array, "b g c"], mask: Bool[Array, " b"]) -> Float[Array, " b"]:
-    """The sum over global views, as in DINOv2; views of one example are not compared."""
-    return sum(koleo(tokens[:, view], mask) for view in range(tokens.shape[1]))
-
-
-def _sums(x: Float[Array, "*b k"], counts: Bool[Array, "*b"]) -> Mean:
-    """The mean over rows that count, f32[k] as its two sums."""
-    axes = tuple(range(counts.ndim))
-    return Mean(jnp.where(counts[..., None], x, 0).sum(axes), counts.sum().astype(jnp.float32))

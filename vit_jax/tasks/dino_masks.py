@@ -13,7 +13,20 @@ masked and always masks the number asked for:
 so the last block may be left incomplete. BEiT redraws a block that is too large, and may end with
 fewer than n. Should 16 blocks not cover n patches, the rest is taken row by row from the top.
 
-Letters: b examples; g global views; m patches; t patches taken; n masked ones.
+How many views have masks, and their ratios, are spread evenly within a group of views, as in
+DINOv2, whose group is what one device has:
+
+    of g views with probability p, p·g have masks (rounded down or up at random, to have this mean)
+    the i-th of v such views has its ratio uniform in the i-th of v equal parts of the range
+    these ratios go to the views in random order
+
+Here the group is the global views of one example, so that its masks do not depend on which others
+are beside it. For two views with probability 1/2 one of them has masks. What a view has by itself,
+its probability and the uniform ratio, is as asked for; and what is computed of the patches, logits
+of the student and the teacher over all prototypes, needs the room of the group's largest sum:
+half a view's patches an example at DINOv2's ratios of 0.1 to 0.5, where 0.3 are masked in the mean.
+
+Letters: b examples; g global views; m patches of one; t patches taken of an example; n masked ones.
 """
 
 import math
@@ -34,8 +47,8 @@ SMALLEST_ASPECT = 0.3  # of height / width; the largest is its reciprocal
 
 class Hidden(NamedTuple):
     masked: Bool[Array, "b g m"]
-    taken: Int[Array, "b g t"]  # the masked patches, and then some others
-    is_masked: Bool[Array, "b g t"]  # of those taken
+    taken: Int[Array, "b t"]  # of the g·m patches all that are masked, and then some others
+    weight: Float[Array, "b t"]  # in the loss: 1 / (g · masked patches of the view); 0 of others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +84,47 @@ class PatchLoss:
 
     def hide(self, keys: Key[Array, " b"], num_views: int, grid: tuple[int, int]) -> Hidden:
         """What to mask in the global views of each example."""
-        t = max(1, int(self.mask_ratio[1] * math.prod(grid)))
+        most = self._most(num_views, math.prod(grid))
 
-        def of_view(key: Key[Array, ""]) -> Hidden:
-            is_any, ratio, blocks = jax.random.split(key, 3)
-            low, high = self.mask_ratio
-            share = jax.random.uniform(ratio, minval=low, maxval=high)
-            number = jnp.clip(jnp.int32(share * math.prod(grid)), 1, t)
-            number *= jax.random.bernoulli(is_any, self.mask_probability)
-            masked = block_mask(blocks, number, grid).reshape(-1)
-            taken = jnp.argsort(~masked, stable=True)[:t]
-            return Hidden(masked, taken, jnp.arange(t) < number)
+        def of_example(key: Key[Array, ""]) -> Hidden:
+            how_many, blocks = jax.random.split(key)
+            numbers = self._numbers(how_many, most, math.prod(grid))
+            keys = jax.random.split(blocks, num_views)
+            masked = jax.vmap(lambda k, n: block_mask(k, n, grid).reshape(-1))(keys, numbers)
+            weight = masked / (num_views * jnp.maximum(numbers, 1)[:, None])
+            taken = jnp.argsort(~masked.reshape(-1), stable=True)[: max(map(sum, most))]
+            return Hidden(masked, taken, weight.reshape(-1)[taken])
 
-        return jax.vmap(lambda key: jax.vmap(of_view)(jax.random.split(key, num_views)))(keys)
+        return jax.vmap(of_example)(keys)
+
+    def _numbers(
+        self, key: Key[Array, ""], most: list[list[int]], num_patches: int
+    ) -> Int[Array, " g"]:
+        """Masked patches of each view of an example."""
+        is_more, order, ratio = jax.random.split(key, 3)
+        g, (low, high) = len(most[0]), self.mask_ratio
+        share, fewest = math.modf(self._masked_views(g))
+        is_more = jax.random.bernoulli(is_more, share).astype(jnp.int32)
+        views = jnp.maximum(int(fewest) + is_more, 1)
+        rank = jax.random.permutation(order, g)
+        part = (rank + jax.random.uniform(ratio, (g,))) / views
+        number = jnp.int32((low + (high - low) * part) * num_patches)
+        return jnp.minimum(jnp.maximum(number, 1), jnp.asarray(most)[is_more, rank])
+
+    def _most(self, num_views: int, num_patches: int) -> list[list[int]]:
+        """Largest numbers of masked patches, by the rank of a view; for both roundings of p·g."""
+        low, high = self.mask_ratio
+        fewest = int(self._masked_views(num_views))
+        of_both = []
+        for views in (fewest, min(fewest + 1, num_views)):
+            ratios = [low + (high - low) * (rank + 1) / views for rank in range(views)]
+            numbers = [max(1, int(ratio * num_patches)) for ratio in ratios]
+            of_both.append(numbers + [0] * (num_views - views))
+        return of_both if self._masked_views(num_views) > fewest else of_both[:1]
+
+    def _masked_views(self, num_views: int) -> float:
+        """p·g; rounded, since a product such as 0.7 · 10 may be above 7 by float's error alone."""
+        return round(self.mask_probability * num_views, 9)
 
 
 def block_mask(
