@@ -37,6 +37,23 @@ IMAGENET_224 = dict(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
+# What DeiT (arXiv:2012.12877, its code) and MAE's fine-tuning train on: timm's
+# rand-m9-mstd0.5-inc1, painted with the mean outside the image, and random erasing.
+STRONG = dict(
+    dialect="timm",
+    crop="inception",
+    interpolation="bicubic",
+    flip_probability=0.5,
+    policy=dict(
+        name="randaugment",
+        magnitude=9,
+        magnitude_std=0.5,
+        increasing=True,
+        interpolation="bicubic",
+        fill=(124, 116, 104),  # the mean
+    ),
+    erasing=dict(probability=0.25, mode="pixel"),
+)
 FASHION = dict(
     source="idx:/usr/share/datasets/fashion-mnist",
     train="train[:95%]",

@@ -14,7 +14,7 @@ None of these has been run here, for want of GPUs.
 
 from ml_collections import ConfigDict
 
-from configs.common import FASHION, IMAGENET_224, MAE_ENCODERS
+from configs.common import FASHION, IMAGENET_224, MAE_ENCODERS, STRONG
 
 # size: (rate for 256 examples, layer decay, epochs, drop path).
 RECIPES = {
@@ -24,21 +24,6 @@ RECIPES = {
     "fashion": (1e-3, 0.75, 20, 0.1),
 }
 SETTINGS = ("B16", "fashion")  # the others are larger, and otherwise the same
-STRONG = dict(
-    dialect="timm",
-    crop="inception",
-    interpolation="bicubic",
-    flip_probability=0.5,
-    policy=dict(
-        name="randaugment",
-        magnitude=9,
-        magnitude_std=0.5,
-        increasing=True,
-        interpolation="bicubic",
-        fill=(124, 116, 104),  # the mean
-    ),
-    erasing=dict(probability=0.25, mode="pixel"),
-)
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -58,6 +58,11 @@ def test_the_table_of_sections_names_every_key_of_an_evaluation():
     assert set(code(said)) == {"protocol", *inspect.signature(EvalSettings).parameters}
 
 
+def test_the_table_of_configs_has_a_row_for_each_file():
+    files = {path.name for path in (ROOT / "configs").glob("*.py")} - {"common.py"}
+    assert {name for cell in rows(CONFIGS, "config") for name in code(cell)} == files
+
+
 @pytest.mark.parametrize("file", ["README.md", "augmentation.md"])
 def test_named_builders_and_linked_files_exist(file):
     text = (ROOT / "configs" / file).read_text()

@@ -23,6 +23,8 @@ from vit_jax.weights.mapping import to_theirs
 
 COMMON = ROOT / "configs" / "common.py"  # no config, but what configs share
 FILES = sorted(set((ROOT / "configs").glob("*.py")) - {COMMON})
+# What begins with a run of another config, and takes its step behind that one's.
+CHAINED = ("mae_finetune", "mae_probe")
 
 
 def settings():
@@ -30,6 +32,7 @@ def settings():
         pytest.param(file, setting, id=f"{file.stem}:{setting}")
         for file in FILES
         for setting in runpy.run_path(str(file)).get("SETTINGS", [""])
+        if setting != "fashion" or file.stem not in ("mae", *CHAINED)
     ]
 
 
@@ -85,21 +88,14 @@ def tiny_encoder(tmp_path_factory):
 def test_config_takes_one_real_step(
     file, setting, fashion_files, tiny_weights, tiny_encoder, tiny_teacher, tmp_path
 ):
-    config = runpy.run_path(str(file))["get_config"](setting).to_dict()
-    # Smaller in every way, and otherwise as it stands.
-    config["data"]["batch_size"] = 16
-    config["optimizer"] |= {"warmup_steps": 1, "warmup_epochs": None}
-    if "cooldown_steps" in config["optimizer"]:
-        config["optimizer"]["cooldown_steps"] = 0
-    config["train"] |= {"num_epochs": None, "num_steps": 1}
+    config = one_step(runpy.run_path(str(file))["get_config"](setting).to_dict())
     if "teacher" in config["task"]:
         config["task"]["teacher"]["source"] = str(tiny_teacher)
     if "init" in config:
         config["init"]["source"] = str(tiny_weights)
         config["data"]["image_size"] = 16
         if "architecture" in config["init"]:
-            architecture = config["init"]["architecture"] or "vit_base_patch16_224.mae"
-            config["init"] |= {"source": str(tiny_encoder), "architecture": architecture}
+            config["init"]["source"] = str(tiny_encoder)
     elif config["task"]["model"].get("name") == "resnet":
         config["task"]["model"] |= {"depth": None, "stages": (1,)}
         config["data"]["image_size"] = 8
@@ -109,7 +105,7 @@ def test_config_takes_one_real_step(
     else:
         config["task"]["model"] |= {"size": None, **TINY_MODEL}
     if config["task"]["name"] == "mae":
-        config["task"]["decoder"] = dict(width=8, depth=1, num_heads=2)
+        config["task"]["decoder"] |= dict(width=8, depth=1, num_heads=2)
     if config["data"]["source"].startswith("idx:"):
         config["data"] |= {"source": f"idx:{fashion_files}", "train": "train[:95%]"}
     if config["data"]["source"].startswith("tfds:"):
@@ -124,9 +120,50 @@ def test_config_takes_one_real_step(
         config["task"].setdefault("head", {}).update(num_prototypes=8, hidden_dim=8)
         views = config["data"]["augment"]["multi_crop"]
         views |= {"num_local": 1, "local_size": config["task"]["model"]["patch_size"]}
-    metrics = experiment.run(config, tmp_path / "run")
+    run(config, tmp_path / "run")
+
+
+def one_step(config):
+    """One step of few images, and otherwise as it stands."""
+    config["data"]["batch_size"] = 16
+    config["optimizer"] |= {"warmup_steps": 1, "warmup_epochs": None}
+    if "cooldown_steps" in config["optimizer"]:
+        config["optimizer"]["cooldown_steps"] = 0
+    config["train"] |= {"num_epochs": None, "num_steps": 1}
+    return config
+
+
+def run(config, workdir):
+    metrics = experiment.run(config, workdir)
     assert all(np.isfinite(value) for value in metrics.values())
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["step"] == 1
+    assert json.loads((workdir / "result.json").read_text())["step"] == 1
+
+
+def fashion_config(name, folder):
+    """One step of `configs/NAME.py:fashion` on the images in the folder."""
+    file = ROOT / "configs" / f"{name}.py"
+    config = one_step(runpy.run_path(str(file))["get_config"]("fashion").to_dict())
+    config["data"]["source"] = f"idx:{folder}"
+    return config
+
+
+@pytest.fixture(scope="module")
+def mae_run(fashion_files, tmp_path_factory):
+    """The workdir of a step of masked autoencoding."""
+    config = fashion_config("mae", fashion_files)
+    config["task"]["model"] |= TINY_MODEL
+    config["task"]["decoder"] |= dict(width=8, depth=1, num_heads=2, mlp_dim=16)
+    config["evals"]["pictures"]["split"] = "train[-5:]"
+    run(config, workdir := tmp_path_factory.mktemp("mae") / "run")
+    return workdir
+
+
+@pytest.mark.parametrize("name", CHAINED)
+def test_what_mae_trained_is_fine_tuned_and_probed(name, mae_run, fashion_files, tmp_path):
+    """The model is the source's, so that what one config leaves out the next one cannot have."""
+    config = fashion_config(name, fashion_files)
+    config["init"]["source"] = str(mae_run)
+    run(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -4,7 +4,10 @@ And the rules that tie these to the batch size; that of the learning rate is the
 `optimizer.reference_batch_size`.
 
 - Momentum, after the EMA scaling rule (arXiv:2307.13813, definition 1.2): a batch r times as large
-  takes r of the steps that the momentum was chosen for at once, so its momentum is m^r.
+  takes r of the steps that the momentum was chosen for at once, so its momentum is m^r. DINO's own
+  recipes do not follow it: they have 0.996 with 512 images and with 1,024, and main_dino.py's help
+  advises 0.9995 with 256, where the rule says 0.998 from the one and 0.999 from the other.
+  `configs/dino.py:S16_one_gpu` takes that advice.
 - Temperature: DINO's recipe for batches of 1,024 warms up from 0.04 to 0.07, that for 512 stays at
   0.04 (its README), and sharper targets are the advice against collapse. So from the reference
   down to half of it the final temperature goes to the warm-up's, along a line over log2 of the
