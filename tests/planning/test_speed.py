@@ -2,7 +2,7 @@
 
 import pytest
 import tiny_dino
-from plans import make_config
+from plans import TOLD, make_config
 
 from vit_jax.analysis import memory
 from vit_jax.experiment import build_learner, plain
@@ -13,7 +13,7 @@ from vit_jax.train import sharding
 
 @pytest.mark.parametrize("is_taught", [False, True])
 def test_a_teacher_that_follows_is_read_and_written_as_well(is_taught):
-    mesh = sharding.make_abstract_mesh(num_devices=1)
+    mesh = sharding.make_abstract_mesh(num_devices=1, data=1)
     learner = tiny_dino.learner(mesh) if is_taught else classifier(mesh)
     state = learner.abstract_state()
     sizes = [memory.device_bytes(t) for t in (state.params, state.opt_state, state.task_state)]
@@ -24,4 +24,4 @@ def test_a_teacher_that_follows_is_read_and_written_as_well(is_taught):
 
 def classifier(mesh):
     config = plain(make_config())
-    return build_learner(config, mesh, describe_data(config, 0, None, []), 100)
+    return build_learner(config, mesh, describe_data(config, 0, TOLD, []), 100)
