@@ -150,6 +150,14 @@ def test_new_heads_have_new_centres(runs):
     assert not np.any(state.task_state["centre"])
 
 
+@pytest.mark.parametrize("part, is_kept", [("backbone/mask_token", True), ("head/.*", False)])
+def test_centres_are_those_of_the_heads_that_are_the_sources(runs, part, is_kept):
+    state, _ = begin(config_of("dino", source=runs / "dino", initialise=[part]))
+    stored = stored_state(runs / "dino")["task_state"]
+    for name in ("centre", "patch_centre"):  # one head for both
+        assert np.array_equal(state.task_state[name], stored[name]) == is_kept
+
+
 def test_a_teacher_is_a_copy_where_the_source_has_one_network(runs):
     state, _ = begin(config_of("dino", source=runs / "mae"))
     assert_trees_equal(state.task_state["teacher"], state.params)

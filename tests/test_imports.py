@@ -57,7 +57,7 @@ ROOTS = {
     "papers",
     "previewing",
     "reporting",
-    "teaching",
+    "teacher_source",
     "__main__",
     "commands",
     "launch",

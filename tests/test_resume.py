@@ -52,23 +52,33 @@ METHODS = {
         "--config.task.decoder.depth=1",
         "--config.data.batch_size=16",
         "--config.train.num_epochs=None",
-        "--config.train.num_steps=24",
-        "--config.optimizer.warmup_steps=2",
-        "--config.train.log_every=4",
-        "--config.train.checkpoint_every=4",
+    ],
+    "dino": [
+        f"--config={ROOT / 'configs' / 'dino_small.py'}:digits",
+        "--config.task.model.depth=1",
+        "--config.data.batch_size=16",
+        "--config.train.num_epochs=None",
     ],
 }
+# Eleven checkpoints come after the first, behind which the run is killed: time enough.
+MANY_STEPS = [
+    "--config.train.num_steps=48",
+    "--config.optimizer.warmup_steps=2",
+    "--config.train.log_every=4",
+    "--config.train.checkpoint_every=4",
+]
 
 
 @pytest.mark.parametrize("arguments", METHODS.values(), ids=METHODS)
 def test_a_method_without_labels_killed_once_ends_bit_identical(arguments, tmp_path):
+    arguments = [*arguments, *MANY_STEPS]
     whole, workdir, output = (tmp_path / name for name in ("whole", "run", "out.txt"))
     code, text = finish(["train", *arguments, f"--workdir={whole}"], output)
     assert code == 0, text
     arguments = ["train", *arguments, f"--workdir={workdir}"]
-    process = start(arguments, output)
+    process, deadline = start(arguments, output), time.monotonic() + 120
     while not steps_on_disk(workdir):
-        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < deadline and process.poll() is None, output.read_text()
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

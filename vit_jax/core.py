@@ -103,7 +103,7 @@ class Task:
         return state.task_state
 
     def variables(self, state: TrainState) -> Variables:
-        """What `predict` takes and an export keeps: the student's, or rather a teacher's?"""
+        """Averaged parameters by default; a task with a moving teacher returns the teacher's."""
         return state.variables(averaged=True)
 
     def predict(self, variables: Variables, batch: Batch, rng: jax.Array) -> Outputs:

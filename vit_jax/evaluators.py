@@ -98,7 +98,9 @@ class Builder:
         self._learner, self._splits, self._votes = learner, splits, votes
         self._batch_size, self._keep, self._last_step = batch_size, keep, last_step
         self._watch, self._names = watch, set()
-        self.passes = Passes(open_data=self.open_data, run=self._run)
+        self.passes = Passes(
+            open_data=self.open_data, run=self._run, measured=learner.task.variables
+        )
         self._opened: dict[str, pipeline.EvalData] = {}
         self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
 

@@ -14,7 +14,7 @@ from vit_jax.core import TrainState, Tree, Variables
 from vit_jax.errors import InputError
 from vit_jax.learner import Learner
 from vit_jax.tasks import TASKS
-from vit_jax.teaching import TeacherSource
+from vit_jax.teacher_source import TeacherSource
 from vit_jax.train import agreement, patterns
 from vit_jax.workdir import Workdir, check_owner, read_json
 
@@ -24,6 +24,10 @@ PREPROCESSING = ("image_size", "mean", "std", "interpolation")
 # Settings of the source's model that the data or the method of this run decides.
 OF_THE_RUN = ("num_classes", "mask_token")
 
+# What a task moves without gradients -> the part of the network, the first that there is, whose
+# outputs it was gathered from.
+GATHERED_FROM = {"centre": ("head",), "patch_centre": ("patch_head", "head")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Initial:
@@ -32,8 +36,8 @@ class Initial:
     Attributes:
       source: what `weights.load` takes: a file, a folder, a run's workdir, hf:owner/name, a URL.
       architecture, part, positions, old_grid: see `weights.load`.
-      new_head: begin with a new head even if the stored one has the same classes; a task whose
-        model is a part of what it trains (a decoder or projections are the rest) with new ones.
+      new_head: begin with a new classifier, even if the stored one has the same classes; for mae
+        and dino, with a new decoder or new projection heads.
       initialise: regular expressions of paths in the run's parameters that are to begin anew.
       ignore: regular expressions of names in the source that are not to be used.
     """
@@ -183,18 +187,25 @@ class Beginning:
         report: weights.Report,
         console: Console,
     ) -> Tree:
-        """What the task moves without gradients: the source's teacher, and its centres if the
-        heads are the source's, too."""
+        """What the task moves without gradients: the source's teacher, and of its centres those
+        whose heads are the source's, too."""
         _, name = learner.weights_path().split("/")
         teacher, of_teacher = self.initial.load_into(learner, found)
         line = f"{self.initial.source}, its {name}: {of_teacher}"
         console.print(line, highlight=False, soft_wrap=True)
         state = {**learner.task.init_task_state(student["params"]), name: teacher["params"]}
-        stored = {} if report.of("initialised") else found.task_state
-        for key, array in stored.items():
-            if key in state and array.shape == state[key].shape:
+        for key, array in found.task_state.items():
+            is_known = key in state and array.shape == state[key].shape
+            if is_known and is_continued(key, student["params"], report):
                 state[key] = jnp.asarray(array, state[key].dtype)
         return state
+
+
+def is_continued(key: str, params: Tree, report: weights.Report) -> bool:
+    """Is all of the network loaded that this array of a task's state was gathered from?"""
+    parts = GATHERED_FROM.get(key, ())
+    part = next((f"{name}/" for name in parts if name in params), "")
+    return not any(leaf.name.startswith(part) for leaf in report.of("initialised"))
 
 
 def begun(config: Mapping[str, Any], workdir: str | Path | None) -> dict[str, Any] | None:

@@ -155,12 +155,12 @@ def table(result: dict[str, Any]) -> list[str]:
     titles += ["GFLOP/s"] + ["MFU"] * (result["peak"] is not None) + ["memory GB", "loss"]
     lines = [f"| {' | '.join(titles)} |", "|---" + "|---:" * (len(titles) - 1) + "|"]
     for row in result["rows"]:
-        first, median, third = row["seconds"]
-        speed = row["flops"] * result["batch"] / median
+        seconds = row["seconds"]
+        speed = row["flops"] * result["batch"] / seconds[1]
         cells = [
             f"`{row['step']}`",
-            spread(*(1000 * x for x in row["seconds"]), digits=1),
-            spread(*(result["batch"] / x for x in (third, median, first)), digits=1),
+            spread(*(1000 * x for x in seconds), digits=1),
+            spread(*(result["batch"] / x for x in reversed(seconds)), digits=1),
             spread(*row["ratio"], digits=2),
             f"{row['fewer_flops']:.2f}",
             f"{row['flops'] / GIGA:.1f}",

@@ -104,21 +104,21 @@ def make_info() -> Info:
 
 def random_batch(size: int, seed: int) -> dict[str, Any]:
     random = np.random.default_rng(seed)
-    rows = dict(
+    return dict(
         image=random.integers(256, size=(size, SIDE, SIDE, 3), dtype=np.uint8),
         label=random.integers(CLASSES, size=size, dtype=np.int32),
         index=np.arange(size, dtype=np.int32),
         mask=np.ones(size, bool),
     )
-    return jax.device_put(rows)
 
 
 class Step:
     """A compiled step and the state that it goes on from."""
 
-    def __init__(self, learner: Learner, batch: dict[str, Any]):
-        self.compiled = learner.compile_step(len(batch["mask"]))
-        self.state, self.batch = learner.init_state(), batch
+    def __init__(self, learner: Learner, rows: dict[str, Any]):
+        self.compiled = learner.compile_step(len(rows["mask"]))
+        self.state = learner.init_state()
+        (self.batch,) = sharding.to_devices([rows], learner.mesh)
 
     def run(self, steps: int) -> None:
         """Returns when they are done."""

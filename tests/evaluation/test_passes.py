@@ -38,7 +38,7 @@ class Runs:
     def __init__(self, size=10, batch_size=4, bad=(), present=None):
         self.size, self.batch_size, self.bad, self.present = size, batch_size, bad, present
         self.opened, self.passes_made = [], []
-        self.passes = Passes(open_data=self.open, run=self.run)
+        self.passes = Passes(open_data=self.open, run=self.run, measured=self.measured)
 
     def open(self, request):
         self.opened.append(request)
@@ -49,6 +49,10 @@ class Runs:
             num_workers=0,
             num_threads=0,
         )
+
+    @staticmethod
+    def measured(state):
+        return state.variables(averaged=True)
 
     def run(self, state, data, reads):
         self.passes_made.append((data.source.name, reads))
@@ -92,6 +96,20 @@ def test_states_of_one_step_with_other_weights_are_not_confused():
     evaluator(runs, "b")  # who never comes, so that what was made is kept
     for state in (*states, states[1].replace(opt_state=None)):
         one.run(state)
+    assert len(runs.passes_made) == 2
+
+
+def test_only_what_is_measured_tells_states_apart():
+    """A teacher that moved on is another model, and a student that nobody looks at is not."""
+    runs = Runs()
+    runs.passes._measured = lambda state: state.task_state["teacher"]
+    one, teachers = evaluator(runs), [{"w": np.zeros(1)} for _ in range(2)]
+    evaluator(runs, "b")
+    state = empty_state().replace(task_state={"teacher": teachers[0]})
+    for seen in (state, state.replace(params={"w": np.zeros(1)})):
+        one.run(seen)
+    assert len(runs.passes_made) == 1
+    one.run(state.replace(task_state={"teacher": teachers[1]}))
     assert len(runs.passes_made) == 2
 
 

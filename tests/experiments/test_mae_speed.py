@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,7 +37,7 @@ def test_the_full_step_hides_the_masked_patches_and_shows_their_places(experimen
     """What it predicts does not depend on what was masked, but on the rest."""
     steps = experiment("steps")
     task = steps.learners(tiny(steps), 0)["full"].task
-    batch = steps.random_batch(2, 0)
+    batch = jax.tree.map(jnp.asarray, steps.random_batch(2, 0))
     variables = task.init(jax.random.key(0), batch)
     masking = task.masking(jax.random.split(jax.random.key(1), 2))
     image = task.normalise(batch["image"])
@@ -44,7 +45,7 @@ def test_the_full_step_hides_the_masked_patches_and_shows_their_places(experimen
     patches = np.asarray(task.patches(image))
 
     def predicted(patches):
-        changed = unpatchify(patches, task.model.patch_size, image.shape[1:3])
+        changed = unpatchify(jnp.asarray(patches), task.model.patch_size, image.shape[1:3])
         return np.asarray(task.network.apply(variables, changed, masking))
 
     first = predicted(patches)

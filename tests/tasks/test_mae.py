@@ -214,6 +214,7 @@ REFUSED = [
     (dict(model=dict(stem="resnet50")), "stem"),
     (dict(model=dict(position_embedding="relative")), "'relative'; allowed for mae.*'rope'"),
     (dict(model=dict(pool="map")), "pool is 'map'; allowed for mae.*'cls_gap'"),
+    (dict(model=dict(final_norm="pooled")), "final_norm is 'pooled'; allowed for mae.*'tokens'"),
     (dict(model=dict(representation_dim=8)), "representation_dim is 8"),
     (dict(model=dict(mask_token=True)), "mask_token is True"),
     (dict(model=dict(patch_size=3)), "multiples of it"),

@@ -102,6 +102,17 @@ def test_layer_decay_equals_its_definition_as_a_loop():
     }
 
 
+def test_layers_of_an_encoder_and_a_decoder_have_no_order():
+    blocks = {"encoder": {"blocks": {"kernel": jnp.zeros((DEPTH, 2))}}}
+    alone = {"backbone": blocks, "head": {"kernel": jnp.zeros(2)}}
+    factors = rate_factors.layer_factors(alone, DECAY)
+    found = factors["backbone"]["encoder"]["blocks"]["kernel"]
+    np.testing.assert_array_equal(found[:, 0], [DECAY**3, DECAY**2, DECAY])
+    message = "blocks are in backbone/encoder/blocks, decoder/encoder/blocks; allowed: .* one stack"
+    with pytest.raises(InputError, match=message):
+        rate_factors.layer_factors({"backbone": blocks, "decoder": blocks}, DECAY)
+
+
 def test_a_stems_layers_are_before_the_blocks():
     task = classification(dict(stem="conv_1gf", patch_size=1, depth=DEPTH))
     batch = image_batch(2, shape=(32, 32, 3))

@@ -126,6 +126,22 @@ def shown(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
     return np.repeat(image[..., :1], 3, axis=-1) if image.shape[-1] < 3 else image[..., :3]
 
 
+def tiled(rows: Sequence[Sequence[np.ndarray]], *, above: int, between: int) -> np.ndarray:
+    """uint8[H, W, 3]: images of one size in rows on white, with so many pixels above and between.
+
+    The tile of row i and column j begins at pixel (i + 1) * above + i * h, j * (w + between).
+    """
+    height, width = rows[0][0].shape[:2]
+    down, right = height + above, width + between
+    columns = max(map(len, rows))
+    canvas = np.full((down * len(rows), right * columns - between, 3), 255, np.uint8)
+    for i, images in enumerate(rows):
+        for j, image in enumerate(images):
+            top, left = i * down + above, j * right
+            canvas[top : top + height, left : left + width] = shown(image)
+    return canvas
+
+
 def draw_heat(axes, image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "r s"]) -> None:
     """A heat map, from 0 to 1, over an image that shines through."""
     axes.imshow(shown(image))

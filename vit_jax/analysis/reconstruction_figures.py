@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from vit_jax.analysis.figures import DPI, new_figure
-from vit_jax.analysis.retrieval_figures import tiled
+from vit_jax.analysis.figures import DPI, new_figure, tiled
 
 TILE = 1.2  # inches of an image's side
 GREY = 128  # of what is masked

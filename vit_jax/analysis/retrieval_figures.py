@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.analysis.figures import new_figure
+from vit_jax.analysis.figures import new_figure, tiled
 
 TILE = 1.2  # inches of an image's side
 FRAME = {True: "tab:green", False: "tab:red"}
@@ -57,20 +57,3 @@ def draw_answers(answers: Sequence[Answer], target: Path) -> None:
             colour = FRAME[bool(is_right)]
             axes.add_patch(Rectangle(corner, width, height, fill=False, color=colour, lw=2))
     figure.savefig(target, dpi=120)
-
-
-def tiled(rows: Sequence[Sequence[np.ndarray]], *, above: int, between: int) -> np.ndarray:
-    """uint8[H, W, 3]: images of one size in rows on white, with so many pixels above and between.
-
-    The tile of row i and column j begins at pixel (i + 1) * above + i * h, j * (w + between).
-    """
-    height, width = rows[0][0].shape[:2]
-    down, right = height + above, width + between
-    columns = max(map(len, rows))
-    canvas = np.full((down * len(rows), right * columns - between, 3), 255, np.uint8)
-    for i, images in enumerate(rows):
-        for j, image in enumerate(images):
-            shown = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
-            top, left = i * down + above, j * right
-            canvas[top : top + height, left : left + width] = shown
-    return canvas

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax.analysis.figures import new_figure
-from vit_jax.analysis.retrieval_figures import tiled
+from vit_jax.analysis.figures import new_figure, tiled
 
 TILE = 1.0  # inches of an image's side
 BINS = 60

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vit_jax.core import TrainState
+from vit_jax.core import TrainState, Variables
 from vit_jax.data.pipeline import EvalData
 from vit_jax.errors import InputError
 from vit_jax.evaluation.features import check_finite
@@ -56,6 +56,7 @@ class Passes:
       open_data: opens what is requested.
       run: the model's outputs of these names for each batch, and `index`, `mask` and what labels
         there are, on this host whole.
+      measured: of a state, the arrays that these outputs come from: `task.variables`.
     """
 
     def __init__(
@@ -63,8 +64,9 @@ class Passes:
         *,
         open_data: Callable[[Request], EvalData],
         run: Callable[[TrainState, EvalData, tuple[str, ...]], Iterable[Rows]],
+        measured: Callable[[TrainState], Variables],
     ):
-        self._open, self._run = open_data, run
+        self._open, self._run, self._measured = open_data, run, measured
         self._keys: dict[str, Key] = {}  # of each request
         self._splits: dict[Key, Split] = {}
         self._seen: tuple[Any, ...] | None = None  # the state's step and weights
@@ -101,7 +103,7 @@ class Passes:
         """Raises `Stopped` as soon as `stop_requested()`, which is asked after each batch."""
         step = int(state.step)
         # Two states of one step may have other weights; those of one state are the same objects.
-        seen = (step, *jax.tree.leaves(state.variables(averaged=True)))
+        seen = (step, *jax.tree.leaves(self._measured(state)))
         if not is_same(self._seen, seen):
             self._seen = seen
             for split in self._splits.values():

@@ -12,6 +12,7 @@ import jax
 
 from vit_jax.analysis import memory, roofline
 from vit_jax.analysis.devices import Device
+from vit_jax.core import Task
 from vit_jax.planning.work import Work
 
 # Times that optimizer state and parameters cross the memory bus: each is read and written.
@@ -87,6 +88,9 @@ def update_bytes(work: Work, accum_steps: int) -> int:
     state = work.state
     parameters = memory.device_bytes(state.params)
     kept = parameters + memory.device_bytes((state.opt_state, state.ema_params))
+    # A teacher that follows the student; one that stands still is neither read here nor written.
+    if type(work.learner.task).update_task_state is not Task.update_task_state:
+        kept += memory.device_bytes(state.task_state)
     # A sum over microbatches is read and written for each, whose own gradient is read.
     sums = 3 * parameters * accum_steps if accum_steps > 1 else 0
     return READ_AND_WRITE * kept + parameters + sums

@@ -21,6 +21,7 @@ from vit_jax.errors import InputError
 from vit_jax.losses.masked_reconstruction import Scale, masked_error, patchify, unpatchify
 from vit_jax.models.mae import MaskedAutoencoder, Masking, build_decoder
 from vit_jax.models.vit import POOLS, POSITIONS, VisionTransformer
+from vit_jax.tasks import pixels
 from vit_jax.tasks.randomness import MASKS, evaluation_keys, example_keys
 
 # Settings of the ViT that are not all allowed -> those that are, and why not the others.
@@ -31,6 +32,7 @@ ALLOWED = {
         "relative positions are known of whole grids alone",
     ),
     "pool": (tuple(name for name in POOLS if name != "map"), "the loss trains no pooling"),
+    "final_norm": (("tokens",), "the decoder reads the encoder's tokens, normalised"),
     "representation_dim": ((None,), "the loss does not train that layer"),
     "mask_token": ((False,), "masked patches are taken out, not replaced"),
 }
@@ -74,8 +76,8 @@ class MaskedAutoencoding(Task):
         prediction, patches = prediction.astype(jnp.float32), self.patches(image)
         target = Scale.of(patches).normalise(patches) if self.normalise_targets else patches
         loss = masked_error(prediction, target, masking.masked)
-        painted, pixels = map(self.pixels, (self.painted(prediction, image), image))
-        error = masked_error(self.patches(painted), self.patches(pixels), masking.masked)
+        painted, original = map(self.pixels, (self.painted(prediction, image), image))
+        error = masked_error(self.patches(painted), self.patches(original), masking.masked)
         metrics = {"pixel_mse": Mean.of(error, batch["mask"])}
         return Mean.of(loss, batch["mask"]), Aux(state.model_state, metrics, {})
 
@@ -117,11 +119,11 @@ class MaskedAutoencoding(Task):
 
     def normalise(self, image: Array) -> Float[Array, "b h w c"]:
         """uint8 to float32 with the stated mean and standard deviation."""
-        return (image.astype(jnp.float32) / 255 - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        return pixels.normalise(image, self.mean, self.std)
 
     def pixels(self, image: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """The inverse, but from 0 to 1."""
-        return image * jnp.asarray(self.std) + jnp.asarray(self.mean)
+        return pixels.unit_range(image, self.mean, self.std)
 
 
 def build(

@@ -30,8 +30,7 @@ def example_keys(
     """
     if not train:
         return evaluation_keys(state.rng, index, purpose=purpose)
-    key = jax.random.fold_in(jax.random.fold_in(state.rng, purpose), state.step)
-    return _each(key, index)
+    return _each(step_key(state, purpose), index)
 
 
 def evaluation_keys(

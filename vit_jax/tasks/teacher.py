@@ -1,5 +1,7 @@
 """The teacher of a distillation: which network it is, and how it sees the student's images.
 
+It is trained already and stands still, other than DINO's; teacher_source.py reads its weights.
+
 Teacher and student are shown the same pixels: the same crop, mixed with the same partner at the
 same ratio (arXiv:2106.05237, section 3.1, "consistent"). Mixing is done on pixels, before each of
 the two normalises them in its own way. Images of another size than the teacher's are resized on the

@@ -147,7 +147,7 @@ def build(
       rate_patterns: ordered (path pattern, factor of the learning rate); first match wins, 0
         freezes. [('head/.*', 1), ('.*', 0)] is a linear probe.
       layer_decay: a further factor, smaller the deeper a layer is below the head (see
-        `layer_factor`); None for none.
+        `rate_factors.layer_factors`); None for none.
     """
     limit = math.inf
     sections.check_ranges(
@@ -158,13 +158,11 @@ def build(
         clip_norm=(clip_norm, sections.TINY, limit),
         layer_decay=(layer_decay, sections.TINY, limit),
     )
-    given = dict(
-        end_learning_rate=end_learning_rate, timescale=timescale, cooldown_steps=cooldown_steps
-    )
-    shape = sections.choose(schedules.SCHEDULES, schedule, where="config.optimizer.schedule")
     rate = sections.call_chosen(
-        shape,
-        given,
+        sections.choose(schedules.SCHEDULES, schedule, where="config.optimizer.schedule"),
+        dict(
+            end_learning_rate=end_learning_rate, timescale=timescale, cooldown_steps=cooldown_steps
+        ),
         where=WHERE,
         choice=f"schedule {schedule!r}",
         peak=schedules.scaled_rate(
@@ -178,36 +176,44 @@ def build(
             warmup_steps, warmup_epochs, num_examples=num_examples, batch_size=batch_size
         ),
     )
-    decay = weight_decay
-    if end_weight_decay is not None:
-        decay = schedules.cosine(
-            peak=weight_decay,
-            num_steps=num_steps,
-            warmup_steps=0,
-            end_learning_rate=end_weight_decay,
-        )
-    given = dict(
-        b1=b1,
-        b2=b2,
-        eps=eps,
-        moment_dtype=moment_dtype,
-        second_moment_dtype=second_moment_dtype,
-        momentum=momentum,
-        nesterov=nesterov,
-        trust_coefficient=trust_coefficient,
-    )
-    make = sections.choose(OPTIMIZERS, name, where="config.optimizer.name")
+    decay = decay_schedule(weight_decay, end_weight_decay, num_steps)
     update = sections.call_chosen(
-        make,
-        given,
+        sections.choose(OPTIMIZERS, name, where="config.optimizer.name"),
+        dict(
+            b1=b1,
+            b2=b2,
+            eps=eps,
+            moment_dtype=moment_dtype,
+            second_moment_dtype=second_moment_dtype,
+            momentum=momentum,
+            nesterov=nesterov,
+            trust_coefficient=trust_coefficient,
+        ),
         where=WHERE,
         choice=f"name {name!r}",
         rate=rate,
         decay=decayed_weights(decay, decay_patterns),
     )
+    return Optimizer(wrapped(update, clip_norm, rate_patterns, layer_decay), rate)
+
+
+def decay_schedule(begin: float, end: float | None, num_steps: int) -> float | Schedule:
+    """The factor of the weight decay, which moves where it has an end."""
+    if end is None:
+        return begin
+    return schedules.cosine(peak=begin, num_steps=num_steps, warmup_steps=0, end_learning_rate=end)
+
+
+def wrapped(
+    update: optax.GradientTransformation,
+    clip_norm: float | None,
+    rate_patterns: Sequence[Any],
+    layer_decay: float | None,
+) -> optax.GradientTransformation:
+    """The update with what stands before it and behind it, where that does anything."""
     if clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
     factors = check_factors(rate_patterns, where=f"{WHERE}.rate_patterns")
     if layer_decay is not None or factors != ((".*", 1.0),):
         update = with_factors(update, factors, layer_decay)
-    return Optimizer(update, rate)
+    return update

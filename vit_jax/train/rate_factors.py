@@ -15,7 +15,7 @@ from vit_jax.train import patterns
 from vit_jax.train.schedules import WHERE
 
 # Of a Transformer's parameters: those of all layers together, and those before the first one.
-BLOCKS = re.compile(r"(.*/)?encoder/blocks/.*")
+BLOCKS = re.compile(r"((?:.*/)?encoder/blocks)/.*")
 BEFORE_BLOCKS = re.compile(
     r"(.*/)?(stem|patch_embedding|class_token|distillation_token|mask_token|registers"
     r"|position_embedding|embedding_norm)(/.*)?"
@@ -64,11 +64,20 @@ def layer_factors(params: Any, decay: float) -> Any:
 
     The head and the last norm have 1, the last block decay, the first one decay^depth, and what
     comes before the blocks decay^(depth + 1). A stacked leaf's factors stand along its first axis.
+
+    Raises:
+      InputError: for parameters without blocks, and for those of an encoder and a decoder, of whose
+        layers no paper says what is above what.
     """
-    depths = patterns.map_paths(lambda p, x: x.shape[0] if BLOCKS.fullmatch(p) else 0, params)
-    depth = max(jax.tree.leaves(depths), default=0)
-    if not depth:
+    stacks = stacks_of_blocks(params)
+    if not stacks:
         raise InputError(f"{WHERE}.layer_decay is {decay}, but the model has no stacked blocks.")
+    if len(stacks) > 1:
+        raise InputError(
+            f"{WHERE}.layer_decay is {decay}, but the blocks are in {', '.join(stacks)}; allowed: "
+            "parameters with one stack of blocks."
+        )
+    (depth,) = stacks.values()
 
     def factor(path: str, leaf: Any) -> Any:
         if BLOCKS.fullmatch(path):
@@ -76,3 +85,15 @@ def layer_factors(params: Any, decay: float) -> Any:
         return decay ** (depth + 1) if BEFORE_BLOCKS.fullmatch(path) else 1.0
 
     return patterns.map_paths(factor, params)
+
+
+def stacks_of_blocks(params: Any) -> dict[str, int]:
+    """Path of each stack -> its depth."""
+    found = {}
+
+    def note(path: str, leaf: Any) -> None:
+        if match := BLOCKS.fullmatch(path):
+            found[match.group(1)] = leaf.shape[0]
+
+    patterns.map_paths(note, params)
+    return found

@@ -13,7 +13,7 @@ from pretrained import preprocessing, vit
 from rich.console import Console
 from toys import assert_trees_equal
 
-from vit_jax import experiment, restoring, teaching, weights
+from vit_jax import experiment, restoring, teacher_source, weights
 from vit_jax.errors import InputError
 from vit_jax.initial import Beginning
 from vit_jax.learner import Info
@@ -124,7 +124,7 @@ def test_a_distilled_run_may_teach_in_its_turn(finished):
 def test_what_is_written_stands_above_what_is_stored():
     stored = {"model": {"name": "vit", "width": 8}, "mean": [0.5], "image_size": [8, 8]}
     given = {"source": "a", "model": {"width": 16}, "mean": [0.1], "image_size": None}
-    assert teaching.complete(given, stored) == {
+    assert teacher_source.complete(given, stored) == {
         "source": "a",
         "model": {"name": "vit", "width": 16},
         "mean": [0.1],

@@ -1,4 +1,7 @@
-"""The teacher of a distillation, read and loaded: `config.task.teacher`."""
+"""The teacher of a distillation, read and loaded: `config.task.teacher`.
+
+Where its weights come from; what it is and sees is in tasks/teacher.py.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
