@@ -68,9 +68,8 @@ def learner(name, arg, **data):
     told = planning.Told(num_classes=1000, num_examples=IMAGES)
     info = planning.describe_data(config, 0, told, [])
     _, num_steps = built_optimizer(config)
-    return experiment.build_learner(
-        config, sharding.make_abstract_mesh(num_devices=1), info, num_steps
-    )
+    mesh = sharding.make_abstract_mesh(num_devices=1)
+    return experiment.build_learner(config, mesh, info, num_steps)
 
 
 @pytest.mark.parametrize("name, arg", RATES, ids=lambda part: part)
