@@ -63,11 +63,11 @@ def one_step(name):
 
 
 @pytest.mark.parametrize("name", OF_BOTH)
-def test_four_devices_equal_one(name):
+def test_eight_devices_equal_one(name):
     """Loss, gradients, metrics, teacher and centres, with a masked row."""
     task, step, on_one = one_step(name)
     batch = tiny_dino.batch(masked=(3,))
-    state, mesh = state_of(task, batch), mesh_of(2, 2)
+    state, mesh = state_of(task, batch), mesh_of(2, 4)
     expected, expected_metrics = on_one(state, batch)
     places, rows = sharding.state_sharding(state, mesh), sharding.batch_sharding(mesh)
     step = jax.jit(step, in_shardings=(places, rows), out_shardings=(places, None))
