@@ -169,7 +169,8 @@ class Dino(Task):
         teacher = jax.tree.map(
             lambda teacher, student: m * teacher + (1 - m) * student, old["teacher"], state.params
         )
-        return {"teacher": teacher, **self.targets.moved(old, carry)}
+        centres = {name: old[name] for name in carry}
+        return {"teacher": teacher, **self.targets.moved(centres, carry)}
 
     def variables(self, state: TrainState) -> Variables:
         """The teacher's, which is the better one at any time (section 5.2 of the paper)."""
