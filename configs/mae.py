@@ -9,9 +9,9 @@ or digits for a CPU. DIR is as for `pretrain_i1k.py`. What Table 8 leaves open (
 crops, decay of class and mask token, exact GELU) is as in the public code; begins differ, ours with
 a class token of zeros and LeCun's law for patches. Published after fine-tuning, 1600 epochs: 83.6,
 85.9, 86.9 % of B16, L16, H14; not run here, for want of accelerators and the data. The rate of
-`fashion` is the better of two, tried for 1,000 steps. It has not run to its end as it stands; with
-patches of 7 and `fashion,6` held-out 20-NN is 79.5 to 80.3 % (seeds 0 to 2, 4 to 6 minutes on a core
-of a busy 2-core CPU), see experiments/self_supervised. Nothing of `digits` was chosen.
+`fashion` is the better of two, tried for 1,000 steps; as it stands it has not run to its end. With
+patches of 7, `fashion,6` has a held-out 20-NN of 79.5 to 80.3 % (seeds 0 to 2, 4 to 6 minutes on a
+core of a busy 2-core CPU), see experiments/self_supervised. Nothing of `digits` was chosen.
 """
 
 from ml_collections import ConfigDict
