@@ -273,6 +273,7 @@ IMAGES = {"image": ((8, 8, 1), "uint8"), "mask": ((), "bool")}
         (dict(model=dict(mask_token=True)), "mask_token is True; allowed: False.*not set"),
         (dict(centring="center"), "'center'.*'centre'.*sinkhorn, none"),
         (dict(head=dict(depth=0)), "config.task.head.depth is 0"),
+        (dict(head=dict(num_prototypes=1)), "num_prototypes is 1; allowed: 2 or more"),
         (dict(head=dict(prototypes=3)), "config.task.head has unknown key 'prototypes'"),
         (dict(momentum=1.1), "momentum is 1.1"),
         (dict(koleo_weight=-1.0), "koleo_weight is -1.0"),

@@ -119,6 +119,7 @@ CONSTANT = dict(target_information=0.01, teacher_student_kl=0.001)
         (dict(patch_target_information=float("nan")), None),
         # Of too few images to tell.
         (CONSTANT | dict(effective_rank=1.01, images_compared=8.0), None),
+        (dict.fromkeys(HEALTHY, float("nan")), None),  # no image of the steps could be read
     ],
     ids=str,
 )

@@ -218,6 +218,7 @@ REFUSED = [
     (dict(model=dict(representation_dim=8)), "representation_dim is 8"),
     (dict(model=dict(mask_token=True)), "mask_token is True"),
     (dict(model=dict(patch_size=3)), "multiples of it"),
+    (dict(model=dict(num_classes=10)), "num_classes is 10; allowed: no such key"),
     (dict(decoder=dict(width=10)), "width=10"),
     (dict(decoder=dict(dept=1)), "did you mean 'depth'"),
     (dict(mask_ratio=0.0), "leaves 8 of 8"),

@@ -8,6 +8,7 @@ Letters: b examples; g global, l local and v = g + l views; H, W and h, w pixels
 patches of a global view, t patches taken of all g; c width; d bottleneck; k prototypes.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -183,6 +184,7 @@ def build_head(
     )
     for name, count in counts.items():
         sections.positive_int(count, f"config.task.head.{name}")
+    sections.check_ranges("config.task.head", num_prototypes=(num_prototypes, 2, math.inf))
     return ProjectionHead(**counts, normalise_last=normalise_last, dtype=dtype)
 
 

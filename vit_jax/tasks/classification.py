@@ -132,9 +132,8 @@ def build(
             f"config.task.num_classes is {num_classes}, but the data has {found} classes "
             f"({', '.join(info.class_names[:5])}{', ...' if found > 5 else ''}); allowed: {found}."
         )
-    settings = {"name": "vit", **model}
     return Classification(
-        model=models.build(settings.pop("name"), num_classes=found, **settings),
+        model=models.of_task(model, num_classes=found),
         num_classes=found,
         mean=tuple(info.preprocessing.mean),
         std=tuple(info.preprocessing.std),

@@ -118,7 +118,7 @@ def _of_targets(
 def diagnose(metrics: Mapping[str, float], *, centring: str) -> list[str]:
     """What has gone wrong, a sentence each, by the metrics of a line of the log."""
     found = {name.removeprefix("train/"): value for name, value in metrics.items()}
-    if found.get("images_compared", 0) < FEWEST_IMAGES:
+    if not found.get("images_compared", 0) >= FEWEST_IMAGES:  # NaN where no image could be read
         return []
     of_patches = {
         name.removeprefix("patch_"): value

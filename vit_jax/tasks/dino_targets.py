@@ -30,7 +30,7 @@ class Targets:
 
     def __post_init__(self):
         sections.choose(dict.fromkeys(CENTRINGS), self.centring, where="config.task.centring")
-        sections.check_ranges("config.task", centre_momentum=(self.centre_momentum, 0, 1 + 2**-52))
+        sections.check_ranges("config.task", centre_momentum=(self.centre_momentum, 0, 1))
 
     @property
     def mixes_examples(self) -> bool:

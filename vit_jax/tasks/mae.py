@@ -156,6 +156,11 @@ def build(
             f"config.task.mask_ratio is {mask_ratio}, which leaves {num_visible} of {num_patches} "
             "patches visible; allowed: a share that leaves one or more, and masks one or more."
         )
+    if normalise_targets and math.prod(backbone.patch_size) * info.preprocessing.channels == 1:
+        raise InputError(
+            "a patch is one number, which has no deviation to be normalised by; allowed: a larger "
+            "config.task.model.patch_size, or normalise_targets=False."
+        )
     made = sections.call(
         build_decoder,
         decoder or {},
@@ -174,13 +179,12 @@ def build(
 
 def build_backbone(model: Mapping[str, Any]) -> VisionTransformer:
     """The ViT; refuses what cannot be trained in this way."""
-    settings = {"name": "vit", **model}
-    if settings["name"] != "vit":
+    if (name := model.get("name", "vit")) != "vit":
         raise InputError(
-            f"config.task.model.name is {settings['name']!r}; allowed for mae: vit, since others "
-            "cannot leave patches out."
+            f"config.task.model.name is {name!r}; allowed for mae: vit, since others cannot leave "
+            "patches out."
         )
-    backbone = models.build(settings.pop("name"), num_classes=0, **settings)
+    backbone = models.of_task(model, num_classes=0)
     for name, (allowed, reason) in ALLOWED.items():
         if (found := getattr(backbone, name)) not in allowed:
             raise InputError(

@@ -192,6 +192,8 @@ def _read_run(path: Path) -> Source:
     settings = runnable(task["model"])
     if "/".join([*model["path"], "mask_token"]) in arrays:  # which DINO's task decides
         settings["mask_token"] = True
+    if settings.get("name", "vit") == "vit":  # which pooling decides, and another may go on
+        settings["class_token"] = "/".join([*model["path"], "class_token"]) in arrays
     return Source(
         table=_table_of_run(arrays, model["path"]),
         arrays=arrays,
