@@ -3,10 +3,10 @@
     python -m vit_jax train --config=configs/dino_small.py:fashion --workdir=runs/dino-fashion
 
 ARG is fashion or digits. Expected of `fashion`: 20-NN of 74.0 to 74.8 % on the held-out images
-(seeds 0 to 2, with 10,000 voters; an encoder of random weights has 63 %), 8 to 9 minutes on a core of a busy 2-core CPU
-(AMD EPYC); its settings are the best of five trials, see experiments/self_supervised. Momentum is
-lower than for ImageNet, since so few steps are made. `digits` shows that everything works, not that
-it helps: nothing of it was chosen.
+(seeds 0 to 2, 10,000 voters; an encoder of random weights has 63 %), 8 to 9 minutes on a core of a
+busy 2-core CPU (AMD EPYC); its settings are the best of five trials, see
+experiments/self_supervised. Momentum is lower than for ImageNet, since so few steps are made.
+`digits` shows that everything works, not that it helps: nothing of it was chosen.
 """
 
 from ml_collections import ConfigDict
