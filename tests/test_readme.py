@@ -35,12 +35,12 @@ def test_commands_run_as_written(tmp_path, capsys):
             continue
         if name == "sweep":  # dozens of trainings; tests/sweeps and test_sweep.py run small ones
             continue
-        for written in ("runs/digits", "digits.npz", "=preview"):
+        for written in ("runs/digits", "runs/distilled", "digits.npz", "=preview"):
             here = tmp_path / written.removeprefix("runs/").removeprefix("=")
             prefix = "=" if written.startswith("=") else ""
             arguments = [a.replace(written, f"{prefix}{here}") for a in arguments]
         if name == "train":
-            short = [a for a in train_arguments(tmp_path / "digits") if a.startswith("--config.")]
+            short = [a for a in train_arguments(tmp_path) if a.startswith("--config.")]
             arguments += short
         if any("my_images/" in a for a in arguments):
             images = tmp_path / "images"
