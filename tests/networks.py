@@ -38,7 +38,7 @@ def dino_network(normalise_last=True, patch_head=False, **settings):
         dino.build_head(dtype=jnp.float32, normalise_last=normalise_last, **HEAD)
         for _ in range(1 + patch_head)
     ]
-    network, taken = dino.DinoNetwork(model, *heads), jnp.zeros((1, 1, 1), jnp.int32)
+    network, taken = dino.DinoNetwork(model, *heads), jnp.zeros((1, 1), jnp.int32)
     views = IMAGE[:, None]
     taken = taken if patch_head else None
     return described(model, lambda: network.init(jax.random.key(0), views, taken=taken))
